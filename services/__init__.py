@@ -1,0 +1,1 @@
+"""The server: engine, families, replicas, gateway and command line."""

@@ -1,0 +1,37 @@
+"""The table of families, and what each gives: a function that turns a checkpoint folder into a loaded model.
+
+The names of families appear in their folders, in their configuration schemas, and here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from services.engine.contract import Sampler, Task
+from shared.config.base import ModelConfig
+
+FAMILIES: Mapping[str, str] = {"transformer": "services.families.transformer.family:load"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to serve. `memory` is what it may take at most: weights, caches and growth, in bytes."""
+
+    sampler: Sampler[Any, Any, Any]
+    tasks: Mapping[str, Task[Any, Any, Any, Any]]
+    memory: int
+    limits: Mapping[str, float]
+    revision: str
+
+
+Load = Callable[[ModelConfig, Path], LoadedModel]
+
+
+def family_loader(family: str) -> Load:
+    """Import a family on demand, so that a replica pays for its own family alone."""
+    module, _, name = FAMILIES[family].partition(":")
+    return cast(Load, getattr(import_module(module), name))

@@ -1,0 +1,1 @@
+"""Configuration: models.yaml (`models`) and the process settings (`settings`)."""

@@ -1,0 +1,85 @@
+"""Owns what a replica answers: the events of a request's rows, in order. Never sees HTTP, never a tensor.
+
+A request fans out into rows (`n` choices of each prompt). The stream of one call is a sequence of batches, each a
+list of `RowEvent`: first one `Accepted` (row 0), then the rows' own events, each row's last being `Finished` or
+`Failed`. A call refused as a whole is a single `Failed` in place of `Accepted`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from shared.errors import ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request passed every check and waits or runs. From here on the status is 200."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token's log-probability (natural log) under the unmodified distribution, and the likeliest alternatives."""
+
+    token: str
+    token_id: int
+    bytes: tuple[int, ...]
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text that follows the row's earlier text. Counts are running totals of the row."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+    def join(self, later: TextDelta) -> TextDelta:
+        logprobs = None if self.logprobs is None else self.logprobs + (later.logprobs or ())
+        return TextDelta(self.text + later.text, later.prompt_tokens, later.completion_tokens, logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """The answer of tokenize: ids, and each token's text."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A row's last event when it ended well. `units` is the work done, in the model's own unit."""
+
+    reason: Literal["stop", "length"]
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A row's (or a call's) last event when it ended badly: a `ServiceError` as data."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str
+    param: str | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: ServiceError) -> Failed:
+        return cls(error.status, error.type, error.code, error.message, error.param, error.retry_after)
+
+
+Event = Accepted | TextDelta | TokenIds | Finished | Failed
+
+
+class RowEvent(NamedTuple):
+    row: int
+    event: Event

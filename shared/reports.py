@@ -1,0 +1,46 @@
+"""Owns what a replica tells the gateways about itself: loads, states and counters. Never a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+ModelState = Literal["cold", "loading", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """`counts[i]` observations were at most `bounds[i]` seconds; the last count is of those over every bound."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model on one replica. Counters only grow for as long as the replica lives."""
+
+    model: str
+    state: ModelState
+    revision: str
+    limits: Mapping[str, float]
+    memory: int  # bytes that the loaded model may take
+    waiting_rows: int
+    waiting_cost: float
+    running_rows: int
+    steps: int
+    row_steps: int  # rows stepped, summed over steps: row_steps / steps is the mean batch occupancy
+    units: float
+    finished: Mapping[str, int]  # rows by finish reason
+    queue_seconds: Histogram
+    first_chunk_seconds: Histogram
+    step_seconds: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    service: str
+    replica: str
+    models: tuple[ModelReport, ...]
