@@ -1,0 +1,74 @@
+# One verb each. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where torch comes from, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for the small CPU build.
+TORCH_INDEX ?=
+TORCH_VERSION := 2.13.0
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The lock pins everything but torch and what only its CUDA build needs: both builds satisfy it.
+UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+
+.PHONY: help run test test-slow check format bench lock clean
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(VENV)/.base  ## set everything up and serve the embedded fleet until Ctrl-C
+	@$(BIN)/castalia up --models models.yaml
+
+test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of engine, gateway and shared
+	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest tests/integration -m "not slow"
+
+test-slow: $(VENV)/.dev  ## run the tests that take more than a minute each
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: $(VENV)/.dev  ## formatting, lint, types, layers, dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry services shared loadtests
+
+format: $(VENV)/.dev  ## rewrite the code to the house format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure engine, fleet and peers side by side; writes loadtests/reports/
+	$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
+
+lock: $(VENV)/.dev  ## resolve requirements/*.txt again from pyproject.toml
+	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+		--custom-compile-command "make lock" $(UNLOCKED:%=--no-emit-package %) -o requirements/base.txt
+	$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --constraint requirements/base.txt --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \
+		$(UNLOCKED:%=--no-emit-package %) -o requirements/dev.txt
+
+clean:  ## remove the virtual environment and every cache in this folder
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+define install  # $(1): the lock to install from
+	$(PIP) install --quiet --no-deps --require-hashes --requirement requirements/$(1).txt
+	$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
+	$(PIP) install --quiet --no-deps --editable .
+endef
+
+$(VENV)/.base: requirements/base.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what serving needs into $(VENV): a minute or two, and longer for a CUDA build of torch ..."
+	@$(call install,base)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what serving and the tests need into $(VENV): a minute or two, and longer for a CUDA build of torch ..."
+	@$(call install,dev)
+	@touch $@ $(VENV)/.base
