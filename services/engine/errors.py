@@ -19,12 +19,24 @@ class UnknownModel(EngineError):
     """No sampler is registered under this id."""
 
 
+class ModelBusy(EngineError):
+    """The model still has rows, waiting or running, so it cannot be unregistered."""
+
+
 class Draining(EngineError):
     """The engine takes no new work; what runs is finished."""
 
 
 class EngineUnhealthy(EngineError):
     """The engine thread died, a step hangs, or the device failed. The replica must be replaced."""
+
+
+class OutboxFull(EngineError):
+    """The consumer let too many outputs pile up; its submission was aborted."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} outputs wait already and nobody takes them")
+        self.limit = limit
 
 
 class RowFailed(EngineError):

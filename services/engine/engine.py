@@ -1,0 +1,283 @@
+"""Owns requests: admission, groups, steps, deadlines, failures, replies. Never sees a tensor, a thread or a socket."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from services.engine.admission import check_room, row_costs
+from services.engine.contract import FinishReason, Params, Sampler, StepOutput
+from services.engine.errors import DeviceFailure, EngineError, EngineUnhealthy, ModelBusy, RowFailed, UnknownModel
+from services.engine.rows import Group, Model, Output, Row, SortedRows
+from services.engine.stats import ModelCounters, ModelStats
+from services.engine.stepping import as_device_failure, row_failure, step_batch
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Iteration-level batching (Orca, OSDI '22): rows join and leave running batches at step boundaries.
+
+    `step()` passes one boundary and steps one group: rows of one model with equal batch keys. Groups take turns.
+    `max_waiting_cost` bounds what may wait, over all models, in units of cost. A request counts whole when it is
+    submitted, even if it would start at once, so the bound is also the largest request accepted.
+
+    Every row ends with exactly one final `Output`. Not thread-safe, except for `stats` and `models`.
+    """
+
+    def __init__(
+        self,
+        samplers: Mapping[str, Sampler[Any, Any, Any]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        max_waiting_cost: float,
+    ) -> None:
+        self.clock = clock
+        self.max_waiting_cost = max_waiting_cost
+        self._models: Mapping[str, Model] = {}  # replaced, never changed: other threads read it
+        self._counters: Mapping[str, ModelCounters] = {}  # the same; kept when a model leaves
+        self._requests: dict[int, dict[int, Row]] = {}  # live rows by request and index
+        self._last_request = 0
+        self._deadlines = SortedRows(lambda row: (row.deadline, row.request, row.index))
+        self._turns: dict[Group, None] = {}  # groups with running rows; the first is next
+        self._waiting_rows = 0
+        self._waiting_cost = 0.0
+        self._outputs: list[Output] = []
+        self._failure: DeviceFailure | None = None
+        for model, sampler in samplers.items():
+            self.register(model, sampler)
+
+    @property
+    def models(self) -> frozenset[str]:
+        return frozenset(self._models)
+
+    @property
+    def waiting_cost(self) -> float:
+        return self._waiting_cost
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would do anything. Rows never wait unless others run, so no work means nothing to time."""
+        return bool(self._requests or self._outputs)
+
+    @property
+    def failure(self) -> DeviceFailure | None:
+        """What ended this engine. It takes no more work; every row has failed, or fails at the next `step`."""
+        return self._failure
+
+    @property
+    def accounts(self) -> int:
+        """How many tenants' fair-share accounts are held; 0 when nothing waits."""
+        return sum(model.order.accounts for model in self._models.values())
+
+    def stats(self) -> Mapping[str, ModelStats]:
+        """Counters of every model that was ever registered, by id. Safe from any thread."""
+        return {model: counters.snapshot() for model, counters in self._counters.items()}
+
+    def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None:
+        """Host a model. ValueError if the id is taken or the sampler takes no rows."""
+        if model in self._models:
+            raise ValueError(f"model {model!r} is registered already")
+        if sampler.max_batch_size < 1:
+            raise ValueError(f"max_batch_size must be at least 1, got {sampler.max_batch_size}")
+        counters = self._counters.get(model) or ModelCounters()
+        self._counters = {**self._counters, model: counters}
+        self._models = {**self._models, model: Model(model, sampler, counters)}
+
+    def unregister(self, model: str) -> None:
+        """Forget a model. ModelBusy if it has rows, UnknownModel if it is not here."""
+        if self._model(model).groups:
+            raise ModelBusy(model)
+        self._models = {key: value for key, value in self._models.items() if key != model}
+
+    def submit(
+        self,
+        model: str,
+        rows: Sequence[Params],
+        *,
+        tenant: str = "default",
+        weight: float = 1.0,
+        priority: int = 1,
+        deadline: float | None = None,
+        submitted_at: float | None = None,
+    ) -> int:
+        """Queue a request's rows, all or none, and return its id. `deadline` and `submitted_at` are clock times.
+
+        Raises EngineUnhealthy, UnknownModel, QueueFull, ValueError for no rows or a bad cost or weight, and what
+        the sampler's `batch_key` raises.
+        """
+        if self._failure is not None:
+            raise EngineUnhealthy(str(self._failure)) from self._failure
+        hosted = self._model(model)
+        costs = row_costs(rows, weight=weight, deadline=deadline)
+        check_room(limit=self.max_waiting_cost, waiting=self._waiting_cost, cost=sum(costs))
+        keys = [hosted.sampler.batch_key(params) for params in rows]
+        frozenset(keys)  # a key that cannot be hashed is refused while nothing is queued yet
+        now = self.clock() if submitted_at is None else submitted_at
+        self._last_request = request = self._last_request + 1
+        live = self._requests[request] = {}
+        for index, (params, cost, key) in enumerate(zip(rows, costs, keys, strict=True)):
+            ticket = hosted.order.enter(tenant=tenant, weight=weight, priority=priority, cost=cost)
+            row = live[index] = Row(request, index, params, cost, hosted.group(key), ticket, now, deadline)
+            self._enter_queue(row)
+        return request
+
+    def is_live(self, request: int) -> bool:
+        """Whether any row of the request has not ended."""
+        return request in self._requests
+
+    def abort(self, request: int) -> None:
+        """End a request's live rows with ABORT and free them now. An unknown or ended id changes nothing."""
+        # Last first: a tenant's account takes back what its last row would have cost.
+        for row in reversed(list(self._requests.get(request, {}).values())):
+            self._finish(row, FinishReason.ABORT)
+
+    def step(self) -> list[Output]:
+        """Pass one boundary, step the next group once, and return all outputs since the last call."""
+        self.pass_boundary()
+        return self.advance()
+
+    def pass_boundary(self) -> None:
+        """The first half of `step`: end the rows that are late, then start those that may."""
+        if self._failure is None:
+            self._expire()
+            self._admit()
+
+    def advance(self) -> list[Output]:
+        """The second half of `step`: step the group whose turn it is. Nothing leaves the queue, unless all fails."""
+        group = next(iter(self._turns), None)
+        if group is not None and self._failure is None:
+            self._step_group(group)
+        if self._failure is not None:
+            self._fail_all(self._failure)
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def _model(self, model: str) -> Model:
+        try:
+            return self._models[model]
+        except KeyError:
+            raise UnknownModel(model) from None
+
+    def _expire(self) -> None:
+        if not self._deadlines:
+            return
+        now = self.clock()
+        while (row := self._deadlines.first) is not None and row.deadline is not None and row.deadline <= now:
+            self._finish(row, FinishReason.DEADLINE)
+
+    def _admit(self) -> None:
+        for model in self._models.values():
+            # A row whose group is full holds back its group alone; one that does not fit, all of its model.
+            while self._failure is None and (row := model.next_waiting()) is not None and self._try_start(row):
+                pass
+
+    def _try_start(self, row: Row) -> bool:
+        """Start the row, or end it if it cannot run. False if it must wait for running rows to leave."""
+        model = row.group.model
+        try:
+            states = model.states
+            if not model.sampler.fits(row.params, states):
+                if not states:  # it never will, and would hold back its model for ever
+                    self._finish(row, FinishReason.ERROR, error=RowFailed("the row does not fit, even alone"))
+                return not states
+            state = model.sampler.start(row.params)
+        except Exception as error:
+            self._failure = as_device_failure(error)
+            if self._failure is None:
+                cause = row_failure(f"the row could not start: {type(error).__name__}", error)
+                self._finish(row, FinishReason.ERROR, error=cause)
+            return True
+        self._leave_queue(row, served=True)
+        row.state, row.started = state, True
+        row.group.running.append(row)
+        self._turns.setdefault(row.group)
+        model.counters.started()
+        return True
+
+    def _step_group(self, group: Group) -> None:
+        rows = list(group.running)
+        began = self.clock()
+        outcomes = step_batch(group.model.sampler, [row.state for row in rows])
+        now = self.clock()
+        # To the end of the line; `_finish` takes the group out when its last row leaves.
+        del self._turns[group]
+        self._turns[group] = None
+        units = 0.0
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, StepOutput):
+                units += outcome.units
+                self._apply(row, outcome, now)
+            elif isinstance(outcome, DeviceFailure):
+                self._failure = outcome
+            else:
+                self._finish(row, FinishReason.ERROR, error=outcome)
+        group.model.counters.stepped(len(rows), units, now - began)
+
+    def _apply(self, row: Row, output: StepOutput[Any], now: float) -> None:
+        row.units += output.units
+        if output.finish_reason is FinishReason.ERROR:
+            self._finish(row, FinishReason.ERROR, error=RowFailed("the row's values are not finite"))
+            return
+        if output.chunk is not None and not row.delivered:
+            row.delivered = True
+            row.group.model.counters.first_chunk(now - row.submitted_at)
+        if output.finish_reason is not None:
+            self._finish(row, output.finish_reason, chunk=output.chunk)
+        elif output.chunk is not None:
+            self._outputs.append(Output(row.request, row.index, output.chunk, None, row.units))
+
+    def _fail_all(self, failure: DeviceFailure) -> None:
+        if self._requests:
+            log.error("the device failed; every row ends", exc_info=failure)
+        for row in [row for live in self._requests.values() for row in live.values()]:
+            self._finish(row, FinishReason.ERROR, error=failure)
+
+    def _finish(
+        self, row: Row, reason: FinishReason, *, chunk: Any | None = None, error: EngineError | None = None
+    ) -> None:
+        """The one way out of the engine: free, forget, reply."""
+        live = self._requests[row.request]
+        del live[row.index]
+        if not live:
+            del self._requests[row.request]
+        if row.deadline is not None:
+            self._deadlines.remove(row)
+        if row.started:
+            self._leave_batch(row)
+        else:
+            self._leave_queue(row, served=False)
+        group = row.group
+        if group.empty:
+            del group.model.groups[group.key]
+        group.model.counters.finished(reason, ran=row.started)
+        self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error))
+
+    def _leave_batch(self, row: Row) -> None:
+        row.group.running.remove(row)
+        if not row.group.running:
+            del self._turns[row.group]
+        try:
+            row.group.model.sampler.release(row.state)
+        except Exception as error:
+            log.exception("release failed; the row's result stands")
+            self._failure = self._failure or as_device_failure(error)
+
+    def _enter_queue(self, row: Row) -> None:
+        row.group.waiting.add(row)
+        if row.deadline is not None:
+            self._deadlines.add(row)
+        self._waiting_rows += 1
+        self._waiting_cost += row.cost
+        row.group.model.counters.enqueued(row.cost)
+
+    def _leave_queue(self, row: Row, *, served: bool) -> None:
+        model = row.group.model
+        row.group.waiting.remove(row)
+        (model.order.serve if served else model.order.drop)(row.ticket)
+        self._waiting_rows -= 1
+        # An empty queue costs exactly 0, so that rounding never adds up.
+        self._waiting_cost = self._waiting_cost - row.cost if self._waiting_rows else 0.0
+        model.counters.dequeued(row.cost, self.clock() - row.submitted_at)

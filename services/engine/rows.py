@@ -1,0 +1,118 @@
+"""Owns the engine's records: outputs, rows, and each model's groups of rows. Never decides; the engine does."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from services.engine.contract import FinishReason, Params, Sampler
+from services.engine.errors import EngineError
+from services.engine.policy import FairOrder, Ticket
+from services.engine.stats import ModelCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a row delivers. Each row's last output, and no other, has a `finish_reason`; it may carry a chunk too.
+
+    `error` is set if and only if the reason is ERROR: `RowFailed` (its `__cause__` is what the sampler raised),
+    `DeviceFailure`, or another `EngineError` that ended the row.
+    """
+
+    request: int  # the engine's id of the submission
+    row: int  # the row's index within its submission
+    chunk: Any | None
+    finish_reason: FinishReason | None
+    units: float  # work done for this row so far: a running total, in the model's own unit
+    error: EngineError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One row of a request, from submission to its final output. Times are on the engine's clock."""
+
+    request: int
+    index: int
+    params: Params
+    cost: float
+    group: Group
+    ticket: Ticket
+    submitted_at: float
+    deadline: float | None
+    state: Any = None
+    started: bool = False  # `state` is live and must be released
+    units: float = 0.0
+    delivered: bool = False  # a chunk was
+
+
+class SortedRows:
+    """Rows in the order of a unique key; every operation costs at most a binary search and a move of memory."""
+
+    __slots__ = ("_key", "_rows")
+
+    def __init__(self, key: Callable[[Row], Any]) -> None:
+        self._key = key
+        self._rows: list[Row] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def first(self) -> Row | None:
+        return self._rows[0] if self._rows else None
+
+    def add(self, row: Row) -> None:
+        insort(self._rows, row, key=self._key)
+
+    def remove(self, row: Row) -> None:
+        del self._rows[bisect_left(self._rows, self._key(row), key=self._key)]
+
+
+class Group:
+    """The rows of one model that may share steps: those that run, and those that wait, in the policy's order."""
+
+    __slots__ = ("key", "model", "running", "waiting")
+
+    def __init__(self, model: Model, key: Hashable) -> None:
+        self.model = model
+        self.key = key
+        self.running: list[Row] = []
+        self.waiting = SortedRows(attrgetter("ticket"))
+
+    @property
+    def full(self) -> bool:
+        return len(self.running) >= self.model.sampler.max_batch_size
+
+    @property
+    def empty(self) -> bool:
+        return not self.running and not self.waiting
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """One hosted model: its sampler, its groups by batch key, and the order of its waiting rows."""
+
+    id: str
+    sampler: Sampler[Any, Any, Any]
+    counters: ModelCounters
+    order: FairOrder = field(default_factory=FairOrder)
+    groups: dict[Hashable, Group] = field(default_factory=dict[Hashable, Group])
+
+    @property
+    def states(self) -> Sequence[Any]:
+        """The states of all running rows, whatever their group."""
+        return [row.state for group in self.groups.values() for row in group.running]
+
+    def group(self, key: Hashable) -> Group:
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(self, key)
+        return group
+
+    def next_waiting(self) -> Row | None:
+        """The first waiting row in the policy's order whose group has room for it."""
+        heads = (group.waiting.first for group in self.groups.values() if group.waiting and not group.full)
+        return min((row for row in heads if row is not None), key=attrgetter("ticket"), default=None)

@@ -1,0 +1,88 @@
+"""The counters say what happened: to whom, how often, and for how long."""
+
+from __future__ import annotations
+
+from services.engine.contract import FinishReason
+from services.engine.stats import STEP_BOUNDS, WAIT_BOUNDS, Histogram, ModelCounters
+from tests.contract.fake import FakeParams, FakeSampler
+from tests.unit.engine.harness import Harness
+
+
+def one_observation(bounds: tuple[float, ...], seconds: float) -> Histogram:
+    counts = tuple(int(low < seconds <= high) for low, high in zip((-1.0, *bounds), (*bounds, 1e9), strict=True))
+    return Histogram(bounds, counts, seconds)
+
+
+def test_gauges_follow_rows_from_the_queue_to_the_batch_and_out() -> None:
+    harness = Harness(FakeSampler(max_batch_size=1))
+    harness.submit(FakeParams(steps=2, cost=3.0), FakeParams(steps=2, cost=4.0))
+    stats = harness.engine.stats()["m"]
+    assert (stats.waiting_rows, stats.waiting_cost, stats.running_rows) == (2, 7.0, 0)
+    harness.step()
+    stats = harness.engine.stats()["m"]
+    assert (stats.waiting_rows, stats.waiting_cost, stats.running_rows) == (1, 4.0, 1)
+    harness.finish()
+    harness.check_nothing_is_left()
+
+
+def test_steps_rows_and_units_are_counted_by_model() -> None:
+    harness = Harness({"m": FakeSampler(), "n": FakeSampler()})
+    harness.submit(FakeParams(steps=2), FakeParams(steps=1))
+    harness.finish()
+    stats = harness.engine.stats()
+    assert (stats["m"].steps, stats["m"].row_steps, stats["m"].units) == (2, 3, 3.0)
+    assert (stats["n"].steps, stats["n"].row_steps, stats["n"].units) == (0, 0, 0.0)
+
+
+def test_rows_are_counted_by_how_they_end() -> None:
+    harness = Harness(FakeSampler(max_batch_size=8))
+    harness.submit(FakeParams(steps=1))
+    harness.submit(FakeParams(fault="raise"))
+    late = harness.submit(FakeParams(steps=9), FakeParams(steps=9), deadline=1.0)
+    aborted = harness.submit(FakeParams(steps=9))
+    harness.step()
+    harness.engine.abort(aborted)
+    harness.clock.now = 1.0
+    harness.finish()
+    assert harness.reason(late) is FinishReason.DEADLINE
+    assert harness.engine.stats()["m"].finished == {
+        FinishReason.STOP: 0,
+        FinishReason.LENGTH: 1,
+        FinishReason.ABORT: 1,
+        FinishReason.DEADLINE: 2,
+        FinishReason.ERROR: 1,
+    }
+
+
+def test_times_in_the_queue_to_the_first_chunk_and_in_a_step_are_observed() -> None:
+    class TakesTime(FakeSampler):
+        def step(self, states):  # type: ignore[no-untyped-def]
+            harness.clock.now += 0.03
+            return super().step(states)
+
+    harness = Harness(TakesTime())
+    harness.submit(FakeParams(silent=1, steps=2), submitted_at=-0.5)
+    harness.step()
+    stats = harness.engine.stats()["m"]
+    assert stats.queue_seconds == one_observation(WAIT_BOUNDS, 0.5)
+    assert stats.step_seconds == one_observation(STEP_BOUNDS, 0.03)
+    assert sum(stats.first_chunk_seconds.counts) == 0
+    harness.step(2)
+    assert harness.engine.stats()["m"].first_chunk_seconds == one_observation(WAIT_BOUNDS, 0.56)
+
+
+def test_an_observation_on_a_bound_counts_as_at_most_it_and_one_over_all_bounds_is_kept() -> None:
+    counters = ModelCounters()
+    counters.first_chunk(WAIT_BOUNDS[2])
+    counters.first_chunk(WAIT_BOUNDS[-1] + 1)
+    counts = counters.snapshot().first_chunk_seconds.counts
+    assert [index for index, count in enumerate(counts) if count] == [2, len(WAIT_BOUNDS)]
+
+
+def test_a_snapshot_does_not_change_afterwards() -> None:
+    harness = Harness()
+    before = harness.engine.stats()["m"]
+    harness.submit(FakeParams(steps=1))
+    harness.finish()
+    assert before.finished[FinishReason.LENGTH] == 0
+    assert before == ModelCounters().snapshot()
