@@ -1,0 +1,183 @@
+"""Owns the client's side of the wire: requests, streams, and every failure as one clear sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any, cast
+
+import httpx
+
+from services.cli.context import CliError
+from services.cli.sse import read_events
+
+CONNECT_S, READ_S = 5.0, 600.0  # a cold model is waited for within the gateway's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    id: str
+    family: str
+    tasks: tuple[str, ...]
+    state: str
+    license: str
+    context: int | None  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Text that follows the text before it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The answer is whole. `reason` is "stop" or "length"; counts are in tokens."""
+
+    reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Client:
+    """One gateway. Every method raises CliError, whose message names the cause."""
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        try:
+            parsed = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise CliError(f"{url!r} is not a URL: {error}") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise CliError(f"{url!r} is not the URL of a gateway: expected http://host:port")
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise CliError("the API key holds characters that no key has; check --api-key or CASTALIA_API_KEY")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+            trust_env=not _is_loopback(parsed.host),  # a proxy from the environment cannot reach this machine
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def models(self) -> list[ServedModel]:
+        with self._failures():
+            response = self._http.get("/v1/models")
+        _check(response)
+        try:
+            return [_model(entry) for entry in response.json()["data"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CliError(f"{response.url} did not answer with a list of models; is it a Castalia gateway?") from error
+
+    def is_ready(self) -> bool:
+        """Whether the gateway answers and every service behind it does. Never raises."""
+        try:
+            return self._http.get("/readyz", timeout=CONNECT_S).status_code == HTTPStatus.OK
+        except httpx.HTTPError:
+            return False
+
+    def chat(self, body: Mapping[str, object]) -> Generator[Delta | End]:
+        """Stream POST /v1/chat/completions. The last item is an End; a stream that breaks off raises.
+
+        Closing the generator closes the connection, which ends the request at the gateway.
+        """
+        return self._answer("/v1/chat/completions", body)
+
+    def complete(self, body: Mapping[str, object]) -> Generator[Delta | End]:
+        """Stream POST /v1/completions, as `chat`."""
+        return self._answer("/v1/completions", body)
+
+    def _answer(self, path: str, body: Mapping[str, object]) -> Generator[Delta | End]:
+        reason: str | None = None
+        usage: Mapping[str, int] = {}
+        for event in self._events(path, {**body, "stream": True, "stream_options": {"include_usage": True}}):
+            usage = event.get("usage") or usage
+            for choice in event.get("choices") or ():
+                reason = choice.get("finish_reason") or reason
+                text = (choice.get("delta") or {}).get("content") or choice.get("text")
+                if text:
+                    yield Delta(text)
+        yield End(reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+
+    def _events(self, path: str, body: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+        """The stream's JSON events up to [DONE]. A stream that ends without it was cut."""
+        with self._failures(), self._http.stream("POST", path, json=body) as response:
+            if response.status_code != HTTPStatus.OK:
+                response.read()
+            _check(response)
+            for data in read_events(response.iter_bytes()):
+                if data == "[DONE]":
+                    return
+                event = _event(data)
+                if error := event.get("error"):
+                    raise CliError(f"the answer broke off: {_message(error)}")
+                yield event
+        raise CliError("the answer was cut off: the connection closed before the stream's end")
+
+    @contextmanager
+    def _failures(self) -> Generator[None]:
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise CliError(
+                f"no gateway answers at {self.url}; start one with `castalia up`, or name another with --url or"
+                " CASTALIA_URL"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise CliError(f"{self.url} did not answer in time ({type(error).__name__})") from error
+        except httpx.RemoteProtocolError as error:
+            raise CliError(f"the answer was cut off: {error}") from error
+        except httpx.HTTPError as error:
+            raise CliError(f"{self.url}: {error}") from error
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise what the four-key error body says, or the status where there is none."""
+    if response.status_code == HTTPStatus.OK:
+        return
+    try:
+        message = _message(response.json()["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message = f"{response.reason_phrase or 'no reason given'} (not an answer of a Castalia gateway)"
+    request_id = response.headers.get("x-request-id")
+    raise CliError(f"{response.status_code} {message}" + (f" [x-request-id: {request_id}]" if request_id else ""))
+
+
+def _message(error: Any) -> str:
+    code = error.get("code") or error.get("type")
+    hint = "; set --api-key or CASTALIA_API_KEY" if code == "invalid_api_key" else ""
+    return f"{code}: {error.get('message')}{hint}"
+
+
+def _event(data: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError as error:
+        raise CliError(f"the stream holds what is not JSON: {data[:80]!r}") from error
+    return cast(dict[str, Any], event)
+
+
+def _model(entry: Mapping[str, Any]) -> ServedModel:
+    context = (entry.get("limits") or {}).get("context_length")
+    return ServedModel(
+        id=entry["id"],
+        family=entry.get("family", "unknown"),
+        tasks=tuple(entry.get("tasks", ())),
+        state=entry.get("state", "unknown"),
+        license=entry.get("license", "unknown"),
+        context=int(context) if context else None,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,148 @@
+"""Owns the commands of the local fleet: up, down, status."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.context import CliError, settings, tools
+
+if TYPE_CHECKING:
+    from services.fleet import FleetState
+    from shared.config.models import FleetConfig
+
+ModelsOption = Annotated[Path, typer.Option("--models", help="Which services and models to run.")]
+NameOption = Annotated[str, typer.Option(help="The fleet's name; fleets of different names run side by side.")]
+
+THINGS_TO_TRY = """
+Try:
+
+  castalia chat{url_option}
+
+  curl {url}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="none")
+  question = {{"role": "user", "content": "What is the capital of France?"}}
+  answer = client.chat.completions.create(model="{model}", messages=[question])
+  print(answer.choices[0].message.content)
+"""
+
+
+def up(
+    ctx: typer.Context,
+    models: ModelsOption = Path("models.yaml"),
+    name: NameOption = "default",
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The gateway's port, 0 for any free one. [CASTALIA_PORT, else 8000]"),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="The address that it listens on. [CASTALIA_HOST, else 127.0.0.1]")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach/--foreground", help="Leave it running, or stop it with Ctrl-C.")
+    ] = True,
+) -> None:
+    """Start a fleet on this machine: fetch its models, start Ray, and wait until it answers."""
+    from services.cli.fetching import fetch_all, load_models
+
+    found = settings(port=port, host=host)
+    out = tools(ctx).out
+    config = load_models(models)
+    _refuse_relative(config)
+    fleets = tools(ctx).fleets()
+    fetch_all([model.source for service in config.services for model in service.models], found.home, tools(ctx).err)
+    with _failures(), ExitStack() as stack:
+        waiting = stack.enter_context(tools(ctx).err.status(f"starting fleet '{name}'"))
+
+        def ready(state: FleetState) -> None:
+            waiting.stop()
+            out.print(welcome(state, config), markup=False, highlight=False, soft_wrap=True)
+            out.print("Ctrl-C stops it." if not detach else f"Stop it with: castalia down {name}", highlight=False)
+
+        def progress(message: str) -> None:
+            waiting.update(message)
+            if not tools(ctx).err.is_terminal:  # where nothing spins, each step is a line
+                tools(ctx).err.print(message, markup=False, highlight=False, soft_wrap=True)
+
+        if detach:
+            ready(fleets.up(models, name=name, settings=found, on_progress=progress))
+        else:
+            fleets.serve(models, name=name, settings=found, on_progress=progress, on_ready=ready)
+
+
+def down(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="The fleet's name. Without it: the one that runs.")] = None,
+) -> None:
+    """Stop a fleet of this machine, and nothing else."""
+    home = settings().home
+    fleets = tools(ctx).fleets()
+    running = [state.name for state in fleets.list_states(home)]
+    if name is None and len(running) > 1:
+        raise CliError(f"several fleets run here: {', '.join(running)}; name the one to stop")
+    if name is None and not running:
+        raise CliError("no fleet runs here")
+    chosen = name or running[0]
+    with _failures(), tools(ctx).err.status(f"stopping fleet '{chosen}'"):
+        stopped = fleets.down(chosen, home)
+    if not stopped:
+        raise CliError(f"no fleet {chosen!r} runs here; running: {', '.join(running) or 'none'}")
+    tools(ctx).out.print(f"fleet '{chosen}' has stopped", highlight=False)
+
+
+def status(ctx: typer.Context) -> None:
+    """Show the fleets of this machine, and whether each of them answers."""
+    from services.cli.client import Client
+    from services.cli.printing import plain
+
+    out = tools(ctx).out
+    states = tools(ctx).fleets().list_states(settings().home)
+    if not states:
+        out.print("no fleet runs here; start one with: castalia up", highlight=False)
+    for state in states:
+        since = datetime.fromtimestamp(state.created).astimezone().isoformat(" ", "seconds")
+        with closing(Client(state.url, None)) as client:
+            answers = "answers" if client.is_ready() else "does not answer"
+        out.print(plain(f"{state.name}: {state.status}, {answers} at {state.url}", "bold"))
+        for label, value in (("since", since), ("pid", state.pid), ("models", state.models), ("log", state.log)):
+            out.print(plain(f"  {label:<8}{value}"), soft_wrap=True)
+
+
+def welcome(state: FleetState, config: FleetConfig) -> str:
+    """What to show when a fleet is ready: its URL, and three things to try."""
+    from services.cli.context import DEFAULT_URL
+
+    model = next(
+        (model.id for service in config.services for model in service.models if "chat" in model.TASKS),
+        config.services[0].models[0].id,
+    )
+    url_option = "" if state.url == DEFAULT_URL else f" --url {state.url}"
+    return f"Ready at {state.url}\n" + THINGS_TO_TRY.format(url=state.url, model=model, url_option=url_option)
+
+
+def _refuse_relative(config: FleetConfig) -> None:
+    """The fleet's processes do not run in this folder: a relative path would mean another place there."""
+    for service in config.services:
+        for model in service.models:
+            if model.source.startswith("file://") and not model.source.startswith("file:///"):
+                absolute = Path(model.source.removeprefix("file://")).absolute()
+                raise CliError(f"model {model.id!r}: a fleet needs absolute paths; write file://{absolute}")
+
+
+@contextmanager
+def _failures() -> Generator[None]:
+    """Turns the fleet's own errors into CliError."""
+    from services.fleet import FleetError
+
+    try:
+        yield
+    except FleetError as error:
+        raise CliError(str(error)) from error

@@ -1,0 +1,145 @@
+"""Owns the commands that talk to a gateway: models, generate, chat."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.context import CliError, KeyOption, UrlOption, connect, tools
+
+if TYPE_CHECKING:
+    from services.cli.client import Client
+
+SAMPLING = "Sampling"
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="The model's id. Without it: the first that does the task.")
+]
+SystemOption = Annotated[str | None, typer.Option("--system", "-s", help="Instructions that come before the prompt.")]
+TokensOption = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.", rich_help_panel=SAMPLING)
+]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", "-t", min=0, max=2, help="0 is greedy.", rich_help_panel=SAMPLING)
+]
+TopPOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Choose among this share of probability.", rich_help_panel=SAMPLING)
+]
+TopKOption = Annotated[
+    int | None, typer.Option(min=0, help="Choose among this many tokens; 0: all.", rich_help_panel=SAMPLING)
+]
+MinPOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Drop tokens below this share of the likeliest.", rich_help_panel=SAMPLING),
+]
+SeedOption = Annotated[int | None, typer.Option(help="The same seed gives the same text.", rich_help_panel=SAMPLING)]
+StopOption = Annotated[
+    list[str] | None, typer.Option(help="End before this text; may be given again.", rich_help_panel=SAMPLING)
+]
+
+
+def models(ctx: typer.Context, url: UrlOption = None, api_key: KeyOption = None) -> None:
+    """List the models that the gateway serves."""
+    from rich.table import Table
+
+    from services.cli.printing import plain
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "family", "state", "tasks", "context", "license"):
+        table.add_column(column, no_wrap=column != "tasks", overflow="fold")
+    for model in connect(ctx, url, api_key).models():
+        context = str(model.context) if model.context else ""
+        cells = (model.id, model.family, model.state, ", ".join(model.tasks), context, model.license)
+        table.add_row(*(plain(cell) for cell in cells))
+    tools(ctx).out.print(table)
+
+
+def generate(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What to answer; - reads it from standard input.")],
+    *,
+    model: ModelOption = None,
+    system: SystemOption = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Go on with the prompt's text instead of answering it.")
+    ] = False,
+    max_tokens: TokensOption = 256,
+    temperature: TemperatureOption = 0.7,
+    top_p: TopPOption = None,
+    top_k: TopKOption = None,
+    min_p: MinPOption = None,
+    seed: SeedOption = None,
+    stop: StopOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Answer one prompt, streaming the text as it is made."""
+    from services.cli.client import Delta
+    from services.cli.printing import print_piece
+
+    if complete and system:
+        raise CliError("--system goes with chat answers; --complete goes on with the prompt as it is")
+    text = sys.stdin.read() if prompt == "-" else prompt
+    client = connect(ctx, url, api_key)
+    options = _options(
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed, stop=stop
+    )
+    options["model"] = model or _first_model(client, "completion" if complete else "chat")
+    opening = [{"role": "system", "content": system}] if system else []
+    messages = [*opening, {"role": "user", "content": text}]
+    out = tools(ctx).out
+    written = False
+    try:
+        stream = (
+            client.complete({"prompt": text, **options}) if complete else client.chat({"messages": messages, **options})
+        )
+        for item in stream:
+            if isinstance(item, Delta):
+                print_piece(out, item.text)
+                written = True
+    finally:
+        if written:
+            print_piece(out, "\n")
+
+
+def chat(
+    ctx: typer.Context,
+    *,
+    model: ModelOption = None,
+    system: SystemOption = None,
+    max_tokens: TokensOption = None,
+    temperature: TemperatureOption = 0.7,
+    top_p: TopPOption = None,
+    top_k: TopKOption = None,
+    min_p: MinPOption = None,
+    seed: SeedOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Chat in the terminal. Through pipes: one question a line in, plain answers out.
+
+    Ctrl-C stops the answer, not the program. In the chat: /help, /model, /system, /reset, /save and /quit.
+    """
+    from services.cli.chat_session import ChatSession
+    from services.cli.conversation import Conversation
+
+    client = connect(ctx, url, api_key)
+    options = _options(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
+    conversation = Conversation(model or _first_model(client, "chat"), system)
+    out = tools(ctx).out
+    interactive = sys.stdin.isatty() and out.is_terminal
+    ChatSession(client, conversation, options, out, interactive=interactive).run()
+
+
+def _options(**given: object) -> dict[str, object]:
+    return {key: value for key, value in given.items() if value not in (None, [])}
+
+
+def _first_model(client: Client, task: str) -> str:
+    served = client.models()
+    for model in served:
+        if task in model.tasks:
+            return model.id
+    names = ", ".join(model.id for model in served) or "none"
+    raise CliError(f"no model at {client.url} does {task}; served: {names}")

@@ -1,0 +1,43 @@
+"""A terminal-less terminal: the command line run in-process, with a home of its own and no fleet running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.cli import app
+from services.cli.context import Tools
+from tests.unit.cli.fleets import FakeFleets
+from tests.unit.cli.wire_server import WireServer, serving
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def server() -> Iterator[WireServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def fleets() -> FakeFleets:
+    return FakeFleets()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleets: FakeFleets) -> Run:
+    """Run `castalia ARGUMENTS`; standard input is `input`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CASTALIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("CASTALIA_URL", "CASTALIA_API_KEY", "CASTALIA_API_KEYS_FILE", "CASTALIA_PORT", "CASTALIA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    runner = CliRunner()
+
+    def run(*arguments: str, input: str | None = None) -> Result:
+        return runner.invoke(app, arguments, input=input, obj=Tools(fleets=lambda: fleets), catch_exceptions=False)
+
+    return run

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from services.sources import resolve, write_manifest
+from services.sources.checkpoint import wanted
+from services.sources.errors import IntegrityError, SourceNotFound, UnsafeSource
+from tests.unit.sources.material import checkpoint_files, write_files
+
+
+def resolved(folder: Path, files: dict[str, bytes]) -> Path:
+    write_manifest(write_files(folder, files))
+    return resolve(f"file://{folder}", folder / ".home")
+
+
+def test_a_local_folder_with_a_manifest_is_used_in_place(tmp_path: Path) -> None:
+    assert resolved(tmp_path, checkpoint_files()) == tmp_path
+
+
+def test_a_relative_folder_starts_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_manifest(write_files(tmp_path / "model", checkpoint_files()))
+    monkeypatch.chdir(tmp_path)
+    assert resolve("file://model", tmp_path / "home") == tmp_path / "model"
+
+
+def test_a_local_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    write_files(tmp_path, checkpoint_files())
+    with pytest.raises(IntegrityError, match=f"castalia manifest {tmp_path}"):
+        resolve(f"file://{tmp_path}", tmp_path / "home")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match="absent is not a folder"):
+        resolve(f"file://{tmp_path}/absent", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt", "data.pkl"])
+def test_weights_only_as_pickle_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnsafeSource, match="only as pickle"):
+        resolved(tmp_path, {"config.json": b"{}", name: b"x"})
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "text_encoder/config.json"])
+def test_a_configuration_that_asks_for_remote_code_is_refused(tmp_path: Path, name: str) -> None:
+    remote = json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}).encode()
+    with pytest.raises(UnsafeSource, match="auto_map"):
+        resolved(tmp_path, checkpoint_files() | {name: remote})
+
+
+def test_weights_without_a_configuration_are_refused(tmp_path: Path) -> None:
+    files = checkpoint_files()
+    del files["config.json"]
+    with pytest.raises(SourceNotFound, match=r"config\.json"):
+        resolved(tmp_path, files)
+
+
+@pytest.mark.parametrize(
+    ("name", "fetched"),
+    [
+        ("model-00001-of-00002.safetensors", True),
+        ("unet/config.json", True),
+        ("merges.txt", True),
+        ("chat_template.jinja", True),
+        ("pytorch_model.bin", False),
+        ("modeling_custom.py", False),
+        ("notes.txt", False),
+        ("model.onnx", False),
+    ],
+)
+def test_only_safe_and_needed_files_are_fetched(name: str, fetched: bool) -> None:
+    assert wanted(name) is fetched
+
+
+def test_a_built_in_model_is_found_in_the_folder_of_its_family(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "gan" / "weights" / "digits", checkpoint_files())
+    write_manifest(folder)
+    assert resolve("builtin://digits", tmp_path / "home", families=tmp_path) == folder
+
+
+def test_an_unknown_built_in_model_names_those_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "gan" / "weights" / "digits").mkdir(parents=True)
+    with pytest.raises(SourceNotFound, match=r"'letters'; built in: digits"):
+        resolve("builtin://letters", tmp_path / "home", families=tmp_path)
+
+
+def test_a_damaged_built_in_model_is_refused(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "gan" / "weights" / "digits", checkpoint_files())
+    write_manifest(folder)
+    (folder / "config.json").write_text("{ }")
+    with pytest.raises(IntegrityError):
+        resolve("builtin://digits", tmp_path / "home", families=tmp_path)
