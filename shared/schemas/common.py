@@ -1,16 +1,25 @@
-"""Owns what every schema shares: the strict base, the model list and the error body."""
+"""Owns what every schema shares: the strict bases, the error body, the model list and the health answers."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class RequestModel(BaseModel):
-    """A request body: unknown fields are refused by name, types are not coerced, values do not change."""
+    """A request body: unknown fields are refused by name, types are not coerced, values do not change.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    Lists are declared with `fail_fast`, so that a body of a million bad items costs one error, not a million.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def refusal(param: str, message: str) -> PydanticCustomError:
+    """What a validator that looks at several fields raises: `param` names the field that the client should change."""
+    return PydanticCustomError("refused", "{message}", {"param": param, "message": message})
 
 
 class ResponseModel(BaseModel):
@@ -47,3 +56,16 @@ class ModelCard(ResponseModel):
 class ModelList(ResponseModel):
     object: Literal["list"] = "list"
     data: list[ModelCard]
+
+
+class Health(ResponseModel):
+    """The process answers. Says nothing about the models."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(ResponseModel):
+    """Every service that keeps a replica answered through the data path."""
+
+    status: Literal["ready"] = "ready"
+    services: list[str]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
-from shared.schemas.common import RequestModel
+from shared.schemas.common import RequestModel, refusal
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 MAX_CHOICES = 128
+MAX_ROWS = 1024  # prompts times n in one request
+MAX_COUNT = 2**31 - 1
+
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Index = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+TokenId = Index
+TokenIdList = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
+TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$", description="a token id")]
+LogitBias = dict[TokenKey, Annotated[float, Field(ge=-100.0, le=100.0)]]
 
 
 class TextPart(RequestModel):
@@ -20,7 +29,7 @@ class TextPart(RequestModel):
 
 class ChatMessage(RequestModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=2048, fail_fast=True)]
     name: str | None = None
 
     @property
@@ -40,17 +49,17 @@ class SamplingRequest(RequestModel):
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     seed: Seed | None = None
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: Index | None = None
     min_p: float | None = Field(default=None, ge=0.0, le=1.0)
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
-    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]], Field(max_length=1024)] | None = None
-    min_tokens: int | None = Field(default=None, ge=0)
+    logit_bias: Annotated[LogitBias, Field(max_length=1024)] | None = None
+    min_tokens: Index | None = None
     ignore_eos: bool = False
     user: str | None = Field(default=None, max_length=512)
 
@@ -63,14 +72,14 @@ class SamplingRequest(RequestModel):
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> SamplingRequest:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is only allowed when stream is true")
+            raise refusal("stream_options", "stream_options is only allowed when stream is true")
         return self
 
 
 class ChatRequest(SamplingRequest):
-    messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2048, fail_fast=True)
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -82,16 +91,18 @@ class ChatRequest(SamplingRequest):
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs is only allowed when logprobs is true")
+            raise refusal("top_logprobs", "top_logprobs is only allowed when logprobs is true")
         return self
 
 
-TokenId = Annotated[int, Field(ge=0)]
-
-
 class CompletionRequest(SamplingRequest):
-    prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
-    max_tokens: int = Field(default=16, ge=1)
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
+        | TokenIdList
+        | Annotated[list[TokenIdList], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
+    )
+    max_tokens: Count = 16
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool = False
 
@@ -100,24 +111,31 @@ class CompletionRequest(SamplingRequest):
         """The prompts as a list of texts or a list of token lists."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]
-        return self.prompt  # type: ignore[return-value]
+        if isinstance(self.prompt[0], int):
+            return [cast(list[int], self.prompt)]
+        return cast(list[str] | list[list[int]], self.prompt)
+
+    @model_validator(mode="after")
+    def _bounded_rows(self) -> CompletionRequest:
+        rows = len(self.prompts) * self.n
+        if rows > MAX_ROWS:
+            raise refusal("n", f"prompts times n may be at most {MAX_ROWS}; got {rows}")
+        return self
 
 
 class TokenizeRequest(RequestModel):
     model: str = Field(min_length=1, max_length=256)
     prompt: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048, fail_fast=True)] | None = None
     add_special_tokens: bool = True
 
     @model_validator(mode="after")
     def _one_input(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of prompt and messages")
+            raise refusal("prompt", "give exactly one of prompt and messages")
         return self
 
 
 class DetokenizeRequest(RequestModel):
     model: str = Field(min_length=1, max_length=256)
-    tokens: list[TokenId]
+    tokens: list[TokenId] = Field(fail_fast=True)

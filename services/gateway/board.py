@@ -1,0 +1,107 @@
+"""Owns what the replicas last reported: which models are ready, their limits. Asks when its knowledge is stale."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.gateway.dispatcher import Dispatcher, ReplicaLost
+from services.gateway.logs import Log
+from shared.errors import ServiceError
+from shared.reports import ModelReport, ModelState, ReplicaReport
+
+ASK_TIMEOUT_S = 1.0
+TRUSTED_S = 1.0  # an older report says nothing about now
+_BEST_FIRST: tuple[ModelState, ...] = ("ready", "loading", "failed", "cold")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    reports: tuple[ReplicaReport, ...]
+    at: float
+
+
+class ReportBoard:
+    """The last reports of every service. No polling: reading a stale report has it asked for again."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        log: Log,
+        *,
+        max_age_s: float,
+        ask_timeout_s: float = ASK_TIMEOUT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._log = log
+        self._max_age_s = max_age_s
+        self._ask_timeout_s = ask_timeout_s
+        self._clock = clock
+        self._answers: dict[str, _Answer] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._last_models: dict[str, ModelReport] = {}  # by model id: limits and revision outlive the replica
+
+    def is_ready(self, service: str, model: str) -> bool:
+        """Whether a replica had the model loaded at most `TRUSTED_S` ago. Unknown counts as no."""
+        return self.state(service, model) == "ready"
+
+    def state(self, service: str, model: str) -> ModelState:
+        """The best state among the replicas; "cold" without fresh knowledge."""
+        answer = self._answers.get(service)
+        age = self._clock() - answer.at if answer else float("inf")
+        if age > self._max_age_s:
+            self._ask(service)
+        if answer is None or age > max(TRUSTED_S, self._max_age_s):
+            return "cold"
+        states = {entry.state for report in answer.reports for entry in report.models if entry.model == model}
+        for state in _BEST_FIRST:
+            if state in states:
+                return state
+        return "cold"
+
+    def last_known(self, model: str) -> ModelReport | None:
+        """The newest report of a model that was ever loaded, even if no replica runs now."""
+        return self._last_models.get(model)
+
+    async def fresh(self, services: Sequence[str]) -> list[ReplicaReport]:
+        """Ask every replica of these services now, and give what they say. Silent services give nothing."""
+        await asyncio.gather(*(self._ask(service) for service in services))
+        return [report for service in services for report in self._answers[service].reports]
+
+    async def refresh(self, services: Sequence[str], *, wait_s: float) -> None:
+        """Have stale knowledge asked for again, and wait for the answers for at most `wait_s` seconds."""
+        now = self._clock()
+        stale = [s for s in services if s not in self._answers or now - self._answers[s].at > self._max_age_s]
+        if stale:
+            await asyncio.wait([self._ask(service) for service in stale], timeout=wait_s)
+
+    async def close(self) -> None:
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ask(self, service: str) -> asyncio.Task[None]:
+        """Start asking, or join those who ask already."""
+        task = self._asking.get(service)
+        if task is None:
+            task = asyncio.create_task(self._ask_now(service))
+            self._asking[service] = task
+            task.add_done_callback(lambda _: self._asking.pop(service, None))
+        return task
+
+    async def _ask_now(self, service: str) -> None:
+        reports: Sequence[ReplicaReport] = ()
+        try:
+            async with asyncio.timeout(self._ask_timeout_s):
+                reports = await self._dispatcher.reports(service)
+        except (TimeoutError, ReplicaLost, ServiceError) as error:
+            self._log.warning("no_reports", service=service, cause=repr(error))
+        self._answers[service] = _Answer(tuple(reports), self._clock())
+        for report in reports:
+            for entry in report.models:
+                if entry.state == "ready":
+                    self._last_models[entry.model] = entry

@@ -1,0 +1,79 @@
+"""Owns reading a request body: media type, size limit, parsing. Never sees what the fields mean."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+
+from services.gateway.disconnects import ClientGone
+from services.gateway.validation import refusal_of
+from shared.errors import DeadlineExceeded, RequestTooLarge, UnsupportedMediaType
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+# Checking a larger body takes long enough to delay the other requests: a thread shares the time with them.
+INLINE_BYTES = 64 * 1024
+
+
+async def read_body(request: Request, model: type[ModelT], *, limit: int, timeout_s: float) -> ModelT:
+    """Read, parse and check a body.
+
+    Raises UnsupportedMediaType, RequestTooLarge before more than `limit` bytes are held, DeadlineExceeded when the
+    body has not come within `timeout_s` seconds, InvalidRequest, ClientGone.
+    """
+    check_media_type(request.headers)
+    check_length(request.headers, limit)
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await _receive(request, limit)
+    except ClientDisconnect:
+        raise ClientGone from None
+    except TimeoutError:
+        raise DeadlineExceeded(f"The request's body did not arrive within {timeout_s:g} seconds.") from None
+    return parse(model, body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, model, body)
+
+
+def check_media_type(headers: Headers) -> None:
+    """Only JSON in UTF-8, not compressed. Raises UnsupportedMediaType."""
+    media_type, _, parameters = headers.get("content-type", "").partition(";")
+    if media_type.strip().lower() != "application/json":
+        raise UnsupportedMediaType("The content type must be application/json.", param="content-type")
+    charset = parameters.strip().lower().replace('"', "")
+    if charset not in ("", "charset=utf-8", "charset=utf8"):
+        raise UnsupportedMediaType("The body's character set must be utf-8.", param="content-type")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("The body must not be compressed.", param="content-encoding")
+
+
+def check_length(headers: Headers, limit: int) -> None:
+    """Refuse by the declared length, before a byte is read. Raises RequestTooLarge."""
+    declared = headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_large(limit, declared[:18])
+
+
+def parse(model: type[ModelT], body: bytes) -> ModelT:
+    """Raises InvalidRequest, which names the field."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal_of(error, body) from None
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit, f"more than {limit}")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_large(limit: int, got: str) -> RequestTooLarge:
+    return RequestTooLarge(f"The request body may be at most {limit} bytes; got {got}.")

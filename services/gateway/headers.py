@@ -1,0 +1,65 @@
+"""Owns the request headers that the gateway obeys: deadlines and priority. All others steer nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from shared.calls import Priority
+from shared.errors import InvalidRequest
+
+DEADLINE_HEADER = "x-castalia-deadline-ms"
+READ_TIMEOUT_HEADER = "x-stainless-read-timeout"
+PRIORITY_HEADER = "x-castalia-priority"
+RETRY_COUNT_HEADER = "x-stainless-retry-count"
+
+PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client asks for by header. `deadline_s` is in seconds from the request's arrival."""
+
+    deadline_s: float
+    priority: Priority
+
+    @classmethod
+    def of(cls, headers: Headers, *, longest_s: float) -> Wishes:
+        """Take the least of the deadlines. Raises InvalidRequest for a value that cannot be read."""
+        asked = [
+            _positive(headers, DEADLINE_HEADER, "milliseconds", scale=1e-3),
+            _positive(headers, READ_TIMEOUT_HEADER, "seconds", scale=1.0),
+        ]
+        return cls(min([longest_s, *(value for value in asked if value is not None)]), _priority(headers))
+
+
+def retries_so_far(headers: Headers) -> int:
+    """How often the official client has tried this request already; 0 for a value that it would never send."""
+    value = headers.get(RETRY_COUNT_HEADER, "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 4 else 0
+
+
+def _positive(headers: Headers, name: str, unit: str, *, scale: float) -> float | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidRequest(f"Header {name} must be a positive number of {unit}.", param=name)
+    return value * scale
+
+
+def _priority(headers: Headers) -> Priority:
+    text = headers.get(PRIORITY_HEADER)
+    if text is None:
+        return Priority.DEFAULT
+    if text not in PRIORITIES:
+        raise InvalidRequest(
+            f"Header {PRIORITY_HEADER} must be one of: {', '.join(PRIORITIES)}.", param=PRIORITY_HEADER
+        )
+    return PRIORITIES[text]

@@ -1,0 +1,142 @@
+"""Owns what happens around every request: id, keys, headers, failures, the log line, metrics. Pure ASGI.
+
+Never sees a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.disconnects import ClientGone
+from services.gateway.headers import retries_so_far
+from services.gateway.problems import CallFailed, error_body, error_headers, failure_of
+from services.gateway.record import Record, attach, record_of
+from services.gateway.state import GatewayState
+from shared.errors import InternalError, ServiceError
+from shared.events import Failed
+
+API_VERSION = "2020-10-01"
+CLIENT_CLOSED = 499
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+
+
+class Observe:
+    """Gives a request its id, answers its failures, and writes its one log line, whatever happened."""
+
+    def __init__(self, app: ASGIApp, *, state: GatewayState) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        record = Record(
+            request_id=f"req_{secrets.token_hex(16)}",
+            method=scope["method"],
+            path=scope["path"],
+            started=self._state.tempo.clock(),
+            retries=retries_so_far(headers),
+        )
+        attach(scope, record)
+        answer = _Answer(self._state, record, send)
+        self._state.metrics.in_flight.inc()
+        try:
+            await self._run(scope, receive, answer)
+        except asyncio.CancelledError:  # the server gave the request up, because its client went away
+            record.status = CLIENT_CLOSED
+            raise
+        finally:
+            self._state.metrics.in_flight.dec()
+            self._note(scope, record)
+
+    async def _run(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except (ServiceError, CallFailed) as error:
+            await answer.refuse(failure_of(error))
+        except ClientGone:
+            answer.record.status = CLIENT_CLOSED
+        except Exception as error:
+            self._state.log.error("request_failed", request_id=answer.record.request_id, exc_info=error)
+            await answer.refuse(Failed.of(InternalError()))
+
+    def _note(self, scope: Scope, record: Record) -> None:
+        seconds = self._state.tempo.clock() - record.started
+        self._state.metrics.observe(record, route=_route_of(scope), seconds=seconds)
+        self._state.log.info(
+            "request",
+            request_id=record.request_id,
+            method=record.method,
+            path=record.path[:256],
+            status=record.status,
+            ms=round(seconds * 1e3, 1),
+            tenant=record.tenant,
+            model=record.model,
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            first_chunk_ms=None if record.first_chunk_s is None else round(record.first_chunk_s * 1e3, 1),
+            cut=record.cut,
+        )
+
+
+class _Answer:
+    """The way out: adds the headers that every response has."""
+
+    def __init__(self, state: GatewayState, record: Record, send: Send) -> None:
+        self.record = record
+        self._state = state
+        self._send = send
+        self._started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            self.record.status = message["status"]
+            elapsed_s = self._state.tempo.clock() - self.record.started
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.record.request_id
+            headers["openai-version"] = API_VERSION
+            headers["openai-processing-ms"] = str(int(elapsed_s * 1e3))
+        await self._send(message)
+
+    async def refuse(self, failure: Failed) -> None:
+        """Answer with an error; of a response that has begun, only the rest can be left out."""
+        if self._started:
+            self.record.cut = True
+            return
+        extra = error_headers(failure, retries=self.record.retries, rng=self._state.rng)
+        headers = {"content-type": "application/json", **extra}
+        if failure.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        body = error_body(failure)
+        raw = [(key.encode(), value.encode()) for key, value in headers.items()]
+        raw.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": failure.status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class Authenticate:
+    """Lets in those who hold a key, where keys are required: everywhere but at the open paths, `/metrics` included."""
+
+    def __init__(self, app: ASGIApp, *, state: GatewayState) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        keyring = self._state.keyring
+        if keyring is not None and scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            record_of(scope).tenant = keyring.tenant_of(Headers(scope=scope).get("authorization"))
+        await self._app(scope, receive, send)
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's pattern, which is bounded, never the path, which is the client's."""
+    route: object = scope.get("route")
+    return route.path if isinstance(route, APIRoute) else ""

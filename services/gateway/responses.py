@@ -1,0 +1,59 @@
+"""Owns the documentation of what operations answer: the statuses, headers and media types in `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from shared.schemas.common import ErrorBody
+
+Responses = dict[int | str, dict[str, Any]]
+
+_ERRORS = {
+    400: "The request is not valid: `param` names the field, `code` says why.",
+    401: "`invalid_api_key`",
+    403: "`model_not_allowed`",
+    404: "`model_not_found` or `not_found`",
+    405: "`method_not_allowed`; the header `Allow` lists the methods.",
+    413: "`request_too_large`",
+    415: "`unsupported_media_type`: the body must be JSON in UTF-8.",
+    429: "`rate_limit_exceeded` or `insufficient_quota`, with `Retry-After`",
+    500: "`internal_error`: the header `x-request-id` finds the cause in the server's log.",
+    503: "`server_is_overloaded` or `model_loading`, with `Retry-After`",
+    504: "`deadline_exceeded`",
+}
+_CALL = (400, 401, 403, 404, 405, 413, 415, 429, 500, 503, 504)
+_READ = (401, 405, 500)
+
+
+def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | None = None) -> Responses:
+    """Those of an operation that runs a model; `chunk` is the data of an event where it can stream."""
+    answer: dict[str, Any] = {"model": result, "description": "The answer, complete or as server-sent events."}
+    if chunk is not None:
+        text = (
+            f"With `stream: true`: events whose data is a `{chunk.__name__}`, then `data: [DONE]`. A failure on the "
+            "way is an event whose data is an `ErrorBody`, after which the connection is cut without `[DONE]`."
+        )
+        answer["content"] = {"text/event-stream": {"schema": {"type": "string", "description": text}}}
+    return {200: answer, **errors(*_CALL)}
+
+
+def read_responses(*extra: int) -> Responses:
+    """Those of an operation that only reads what the gateway knows."""
+    return errors(*_READ, *extra)
+
+
+def open_responses(*extra: int) -> Responses:
+    """Those of an operation that needs no key."""
+    return errors(405, 500, *extra)
+
+
+def errors(*statuses: int) -> Responses:
+    return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in sorted(statuses)}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The request body of an operation. The body is read by hand, so FastAPI does not know of it."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,62 @@
+"""Owns what operators ask: is the process up, does the data path answer, what are the figures."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from services.gateway.dispatcher import ReplicaLost
+from services.gateway.responses import open_responses, read_responses
+from services.gateway.state import GatewayState
+from shared.errors import Overloaded, ServiceError
+from shared.schemas.common import Health, Readiness
+
+
+class NotReady(Overloaded):
+    code = "not_ready"
+
+
+def ops_router(state: GatewayState) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", summary="Does the process answer?", responses=open_responses())
+    async def healthz() -> Health:
+        return Health()
+
+    @router.get("/readyz", summary="Does every kept service answer?", responses=open_responses(503))
+    async def readyz() -> Readiness:
+        services = list(state.table.kept_services())
+        answers = await asyncio.gather(*(_answers(state, service) for service in services))
+        silent = [service for service, is_up in zip(services, answers, strict=True) if not is_up]
+        if silent:
+            raise NotReady(f"Not ready: no replica answers for {', '.join(silent)}.")
+        if not state.table.routes:
+            raise NotReady("Not ready: the gateway has no configuration yet.")
+        return Readiness(services=services)
+
+    @router.get(
+        "/metrics",
+        summary="Prometheus' text format",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The figures."},
+            **read_responses(),
+        },
+    )
+    async def metrics() -> Response:
+        reports = await state.board.fresh([service.name for service in state.table.services])
+        return Response(state.metrics.render(reports), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _answers(state: GatewayState, service: str) -> bool:
+    try:
+        async with asyncio.timeout(state.tempo.ping_timeout_s):
+            await state.dispatcher.ping(service)
+    except (TimeoutError, ReplicaLost, ServiceError) as error:
+        state.log.warning("not_ready", service=service, cause=repr(error))
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""Owns what the text endpoints' wire formats share: token counts, log-probabilities, the shape of a wire."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.events import Finished, RowEvent, TextDelta, TokenLogprob
+
+# OpenAI's stand-in for "less than can be said"; JSON has no minus infinity.
+LEAST_LOGPROB = -9999.0
+
+
+class StreamWire(Protocol):
+    """Writes the events of a stream. Calls come in the order of the events."""
+
+    def encode(self, batch: Sequence[RowEvent]) -> bytes:
+        """Whole server-sent events: one for each TextDelta and each Finished; empty if there are none."""
+        ...
+
+    def last(self) -> bytes:
+        """What comes between the last row's end and [DONE]."""
+        ...
+
+
+class TokenCounts:
+    """Counts a request's tokens. Deltas carry running totals, so the last of each row stands."""
+
+    def __init__(self, choices: int) -> None:
+        self._choices = choices
+        self._prompt: dict[int, int] = {}
+        self._completion: dict[int, int] = {}
+
+    def note(self, row: int, delta: TextDelta) -> None:
+        self._prompt[row] = delta.prompt_tokens
+        self._completion[row] = delta.completion_tokens
+
+    @property
+    def any_seen(self) -> bool:
+        return bool(self._prompt)
+
+    @property
+    def prompt(self) -> int:
+        """Each prompt once: its `n` rows follow each other."""
+        return sum(count for row, count in self._prompt.items() if row % self._choices == 0)
+
+    @property
+    def completion(self) -> int:
+        return sum(self._completion.values())
+
+    def usage(self) -> dict[str, int]:
+        prompt, completion = self.prompt, self.completion
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+
+
+@dataclass(slots=True)
+class Choice:
+    """One row's answer, gathered."""
+
+    pieces: list[str] = field(default_factory=list[str])
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class Transcript:
+    """Gathers all rows of a call for an answer in one piece."""
+
+    def __init__(self, choices: int) -> None:
+        self.counts = TokenCounts(choices)
+        self.rows: dict[int, Choice] = {}
+
+    def take(self, batch: Sequence[RowEvent]) -> None:
+        for row, event in batch:
+            if isinstance(event, TextDelta):
+                choice = self.rows.setdefault(row, Choice())
+                choice.pieces.append(event.text)
+                if event.logprobs is not None:
+                    choice.logprobs = [*(choice.logprobs or ()), *event.logprobs]
+                self.counts.note(row, event)
+            elif isinstance(event, Finished):
+                self.rows.setdefault(row, Choice()).finish_reason = event.reason
+
+    def in_order(self) -> list[tuple[int, Choice]]:
+        return sorted(self.rows.items())
+
+
+def finite(logprob: float) -> float:
+    return logprob if logprob > LEAST_LOGPROB else LEAST_LOGPROB
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object]:
+    """OpenAI's `choices[].logprobs` of chat completions."""
+    content = [{**_chat_token(token), "top_logprobs": [_chat_token(top) for top in token.top]} for token in tokens]
+    return {"content": content, "refusal": None}
+
+
+def _chat_token(token: TokenLogprob) -> dict[str, object]:
+    return {"token": token.token, "bytes": list(token.bytes), "logprob": finite(token.logprob)}
+
+
+def completion_logprobs(tokens: Sequence[TokenLogprob], *, offset: int) -> tuple[dict[str, object], int]:
+    """OpenAI's `choices[].logprobs` of completions, and the text offset at which the next piece starts.
+
+    `offset` is where these tokens start, in characters. A token that follows nothing has NaN, which becomes null.
+    """
+    offsets: list[int] = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    known = [not math.isnan(token.logprob) for token in tokens]
+    tops = [{top.token: finite(top.logprob) for top in token.top} for token in tokens]
+    logprobs: dict[str, object] = {
+        "tokens": [token.token for token in tokens],
+        "token_logprobs": [finite(t.logprob) if is_known else None for t, is_known in zip(tokens, known, strict=True)],
+        "top_logprobs": [top if is_known else None for top, is_known in zip(tops, known, strict=True)],
+        "text_offset": offsets,
+    }
+    return logprobs, offset

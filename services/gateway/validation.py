@@ -1,0 +1,131 @@
+"""Owns the step from pydantic's errors to one refusal with a code and a path. Never echoes a client's text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from shared.errors import InvalidRequest
+
+MAX_NAME = 64
+MAX_ERRORS = 5000  # describing each takes longer than finding them all, and holds up every other request
+LENGTH_ERRORS = frozenset({"too_long", "too_short", "string_too_long", "string_too_short"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """One of pydantic's errors, its place in the data told apart from the names of union branches."""
+
+    path: tuple[str | int, ...]
+    union_at: int | None  # how long the path was where the first union branched
+    branch: str
+    details: ErrorDetails
+
+    @property
+    def progress(self) -> tuple[bool, bool, int, tuple[int, ...]]:
+        """How far its branch of the union matched before it failed: a list that is only too long matched best."""
+        at_union = len(self.path) == self.union_at
+        kind = self.details["type"]
+        indices = tuple(part for part in self.path if isinstance(part, int))
+        return (kind in LENGTH_ERRORS, not (at_union and kind.endswith("_type")), len(self.path), indices)
+
+
+def refusal_of(error: ValidationError, body: bytes) -> InvalidRequest:
+    """The first problem, in the order of the fields; of a union, the branch that matched furthest."""
+    if error.error_count() > MAX_ERRORS:
+        return InvalidRequest(f"The body has {error.error_count()} unknown or invalid fields.")
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        reason = first["msg"].removeprefix("Invalid JSON: ")
+        return InvalidRequest(f"The body is not valid JSON in UTF-8: {reason}.", code="invalid_json")
+    data: Any = from_json(body)
+    chosen = _locate(first, data)
+    rivals = [chosen]
+    if chosen.union_at is not None:
+        rivals = _first_of_each_branch(errors, data, chosen)
+        chosen = max(rivals, key=lambda problem: problem.progress)
+    return _refuse(chosen, rivals)
+
+
+def _locate(details: ErrorDetails, data: Any) -> _Problem:
+    """Walk the data along pydantic's location; what is neither a key nor an index there names a union's branch."""
+    path: list[str | int] = []
+    union_at: int | None = None
+    branch = ""
+    location = details["loc"]
+    for i, part in enumerate(location):
+        is_last = i == len(location) - 1
+        if isinstance(data, dict) and part in data:
+            path.append(part)
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int):
+            path.append(part)
+            data = data[part] if part < len(data) else None
+        elif is_last and details["type"] == "missing":
+            path.append(part)
+        elif part != "[key]" and union_at is None:
+            union_at, branch = len(path), str(part)
+    return _Problem(tuple(path), union_at, branch, details)
+
+
+def _first_of_each_branch(errors: Sequence[ErrorDetails], data: Any, chosen: _Problem) -> list[_Problem]:
+    prefix = chosen.details["loc"][: chosen.union_at]
+    firsts: dict[str, _Problem] = {}
+    for details in errors:
+        if details["loc"][: len(prefix)] == prefix:
+            problem = _locate(details, data)
+            firsts.setdefault(problem.branch, problem)
+    return list(firsts.values())
+
+
+def _refuse(problem: _Problem, rivals: Sequence[_Problem]) -> InvalidRequest:
+    details = problem.details
+    kind = details["type"]
+    param = _render(problem.path)
+    if kind == "extra_forbidden":
+        return InvalidRequest(f"Unknown field '{param}'.", param=param, code="unknown_parameter")
+    if kind == "missing":
+        return InvalidRequest(f"Field '{param}' is required.", param=param, code="missing_required_parameter")
+    if kind == "refused":
+        context = details.get("ctx", {})
+        return InvalidRequest(_sentence(str(context["message"])), param=_render((*problem.path, str(context["param"]))))
+    message = details["msg"]
+    if all(len(rival.path) == rival.union_at and rival.details["type"].endswith("_type") for rival in rivals):
+        message = " or ".join(dict.fromkeys(rival.details["msg"] for rival in rivals))
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    where = f"Field '{param}': " if param else "The body: "
+    return InvalidRequest(f"{where}{message}; got {_describe(details['input'])}.", param=param or None, code=code)
+
+
+def _render(path: Sequence[str | int]) -> str:
+    """A path as a client writes it: `messages[0].content`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part[:MAX_NAME]}" if text else part[:MAX_NAME]
+    return text
+
+
+def _describe(value: object) -> str:
+    """Name what was got: numbers by value, texts and containers by size alone."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)[:24]
+        case str():
+            return f"a string of {len(value)} characters"
+        case list():
+            return f"an array of {len(value)}"
+        case _:
+            return "an object"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."

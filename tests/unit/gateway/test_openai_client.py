@@ -1,0 +1,96 @@
+"""The official client, with strict response validation, over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import openai
+import pytest
+
+from services.gateway.dispatcher import ReplicaLost
+from shared.errors import ContextTooLong, Overloaded
+from shared.events import Failed
+from tests.unit.gateway.conftest import Serve
+from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, OTHER, Gateway, fail_with, play, report, text
+
+WHOLE = "".join(HELLO)
+
+
+@pytest.fixture
+async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
+    url = await serve(gateway.app)
+    async with openai.AsyncOpenAI(
+        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
+    ) as client:
+        yield client
+
+
+async def test_strict_validation_accepts_a_plain_chat(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "hi"}], n=2, logprobs=True, top_logprobs=2
+    )
+    assert [choice.message.content for choice in answer.choices] == [WHOLE, WHOLE]
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 13
+    assert answer._request_id is not None
+    assert answer._request_id.startswith("req_")
+
+
+async def test_strict_validation_accepts_a_streamed_chat(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+        stream=True,
+        stream_options={"include_usage": True},
+        logprobs=True,
+    )
+    chunks = [chunk async for chunk in stream]
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == WHOLE
+    assert chunks[-1].usage is not None
+
+
+@pytest.mark.parametrize("logprobs", [None, 0, 2])
+async def test_strict_validation_accepts_a_completion(client: openai.AsyncOpenAI, logprobs: int | None) -> None:
+    answer = await client.completions.create(model=MODEL, prompt=["a", "b"], n=2, logprobs=logprobs)
+    assert [choice.text for choice in answer.choices] == [WHOLE] * 4
+
+
+async def test_the_client_reads_a_streamed_completion(gateway: Gateway, serve: Serve) -> None:
+    # Not strict: OpenAI's own streams have a null finish_reason before the last chunk, its client's types do not.
+    url = await serve(gateway.app)
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
+        stream = await client.completions.create(
+            model=MODEL, prompt="a", stream=True, logprobs=1, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == WHOLE
+    assert chunks[-2].choices[0].finish_reason == "stop"
+
+
+async def test_strict_validation_accepts_the_models(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
+    gateway.dispatcher.known["chat"] = [report()]
+    assert [model.id async for model in client.models.list()] == [MODEL, OTHER]
+    assert (await client.models.retrieve(OTHER)).id == OTHER
+
+
+async def test_errors_become_the_clients_own(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
+    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
+    gateway.dispatcher.scripts.append(fail_with(Failed.of(ContextTooLong(limit=10, got=20, param="messages"))))
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model=MODEL, messages=messages)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
+    with pytest.raises(openai.NotFoundError):
+        await client.chat.completions.create(model="gpt-5", messages=messages)
+    gateway.dispatcher.scripts.append(fail_with(Failed.of(Overloaded("busy"))))
+    with pytest.raises(openai.InternalServerError):
+        await client.chat.completions.create(model=MODEL, messages=messages, stream=True)
+
+
+async def test_a_stream_that_breaks_raises_instead_of_ending(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
+    gateway.dispatcher.scripts.append(play(ACCEPTED, text("one"), ReplicaLost("killed")))
+    stream = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "hi"}], stream=True
+    )
+    assert (await anext(stream)).choices[0].delta.content == "one"
+    with pytest.raises(openai.APIError, match="lost"):
+        await anext(stream)

@@ -1,0 +1,76 @@
+"""`/openapi.json` tells the truth: no undocumented status, no 500, every body described."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from tests.unit.gateway.fakes import FakeDispatcher, make_gateway, report
+
+TRUTHS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.unsupported_method,
+    checks.allow_header_conformance,
+]
+APP = make_gateway(FakeDispatcher(known={"chat": [report()]})).app
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
+
+
+@SCHEMA.parametrize()
+@settings(
+    max_examples=25,
+    derandomize=True,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_answer_is_undocumented(case: schemathesis.Case) -> None:
+    case.call_and_validate(checks=TRUTHS)
+
+
+def test_every_operation_documents_its_failures() -> None:
+    document = APP.openapi()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            statuses = set(operation["responses"])
+            assert "422" not in statuses
+            assert {"405", "500"} <= statuses
+            if method == "post":
+                assert {"400", "401", "403", "404", "413", "415", "429", "503", "504"} <= statuses, path
+                assert operation["requestBody"]["required"]
+
+
+def test_streams_are_documented_as_events() -> None:
+    answers = APP.openapi()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
+    assert set(answers) == {"application/json", "text/event-stream"}
+    assert answers["application/json"]["schema"] == {"$ref": "#/components/schemas/ChatCompletion"}
+
+
+@pytest.mark.parametrize("name", ["ChatRequest", "CompletionRequest", "ChatCompletionChunk", "TextPart", "ErrorBody"])
+def test_every_body_is_among_the_components(name: str) -> None:
+    assert name in APP.openapi()["components"]["schemas"]
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = APP.openapi()
+    schemas = document["components"]["schemas"]
+    references: set[str] = set()
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            references.update([node["$ref"]] if "$ref" in node else [])
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+    assert references
+    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(schemas)

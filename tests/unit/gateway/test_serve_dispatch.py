@@ -1,0 +1,164 @@
+"""What Ray's handles and errors mean to the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError, Metadata
+from ray import ActorID
+from ray.exceptions import ActorDiedError, ActorUnavailableError, TaskCancelledError, WorkerCrashedError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+from services.gateway.dispatcher import ReplicaLost
+from services.gateway.serve_dispatch import ServeDispatcher
+from shared.calls import Call
+from shared.errors import Overloaded
+from shared.schemas.text import DetokenizeRequest
+from tests.unit.gateway.fakes import ACCEPTED, STOPPED, report
+
+CALL = Call(request_id="r", model="m", task="detokenize", body=DetokenizeRequest(model="m", tokens=[]))
+
+
+def rpc_error(code: grpc.StatusCode) -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata())
+
+
+class FakeResponse:
+    """A stream of batches that may end in an error; awaited, the one answer."""
+
+    def __init__(self, outcome: list[Any]) -> None:
+        self._outcome = outcome
+        self.cancelled = False
+
+    async def _play(self) -> AsyncGenerator[Any]:
+        for item in self._outcome:
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, asyncio.Event):
+                await item.wait()
+            yield item
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._play()
+
+    def __await__(self) -> Any:
+        return self._one().__await__()
+
+    async def _one(self) -> Any:
+        return await anext(self._play())
+
+    async def results_async(self, *, return_exceptions: bool) -> list[Any]:
+        assert return_exceptions
+        if isinstance(self._outcome[0], DeploymentUnavailableError):
+            raise self._outcome[0]
+        return self._outcome
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeHandle:
+    def __init__(self, outcome: list[Any]) -> None:
+        self.response = FakeResponse(outcome)
+        self.options_seen: dict[str, Any] = {}
+
+    def options(self, **options: Any) -> FakeHandle:
+        self.options_seen = options
+        return self
+
+    def remote(self, *_: Any) -> FakeResponse:
+        return self.response
+
+    def broadcast(self, method: str) -> FakeResponse:
+        assert method == "report"
+        return self.response
+
+
+def dispatcher(*outcome: Any) -> tuple[ServeDispatcher, FakeHandle, list[tuple[str, str]]]:
+    handle = FakeHandle(list(outcome))
+    made: list[tuple[str, str]] = []
+
+    def make(deployment: str, application: str) -> Any:
+        made.append((deployment, application))
+        return handle
+
+    return ServeDispatcher(make), handle, made
+
+
+async def test_a_stream_gives_the_replicas_batches_in_order() -> None:
+    serve, handle, made = dispatcher(ACCEPTED, STOPPED)
+    assert [batch async for batch in serve.stream("chat", CALL)] == [ACCEPTED, STOPPED]
+    assert handle.options_seen == {"method_name": "stream", "stream": True}
+    await serve.reports("chat")
+    assert made == [("Replica", "chat")]  # one handle a service: each has a router
+
+
+async def test_closing_a_stream_cancels_it_at_the_replica() -> None:
+    serve, handle, _ = dispatcher(ACCEPTED, asyncio.Event())
+    stream = serve.stream("chat", CALL)
+    await anext(stream)
+    await stream.aclose()
+    assert handle.response.cancelled
+
+
+async def test_cancelling_the_reader_cancels_it_at_the_replica() -> None:
+    serve, handle, _ = dispatcher(asyncio.Event())
+    reader = asyncio.ensure_future(anext(serve.stream("chat", CALL)))
+    await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert handle.response.cancelled
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ActorDiedError(),
+        ActorUnavailableError("unavailable", ActorID.nil().binary()),
+        WorkerCrashedError(),
+        TaskCancelledError(),
+        ReplicaUnavailableError("r"),
+        DeploymentUnavailableError(DeploymentID("Replica", "chat")),
+        rpc_error(grpc.StatusCode.UNAVAILABLE),
+        rpc_error(grpc.StatusCode.CANCELLED),
+        asyncio.CancelledError(),  # nobody here cancelled: the other side hung up
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_replica_that_is_gone_is_lost(error: BaseException) -> None:
+    serve, _, _ = dispatcher(ACCEPTED, error)
+    with pytest.raises(ReplicaLost):
+        [batch async for batch in serve.stream("chat", CALL)]
+    serve, _, _ = dispatcher(error)
+    with pytest.raises(ReplicaLost):
+        await serve.ping("chat")
+
+
+async def test_backpressure_is_overload_with_its_retry_after() -> None:
+    serve, _, _ = dispatcher(BackPressureError(10, 10, retry_after_s=4.0))
+    with pytest.raises(Overloaded) as overloaded:
+        await anext(serve.stream("chat", CALL))
+    assert overloaded.value.retry_after == 4.0
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED)])
+async def test_a_fault_is_not_mistaken_for_a_lost_replica(error: Exception) -> None:
+    serve, _, _ = dispatcher(error)
+    with pytest.raises(type(error)):
+        await anext(serve.stream("chat", CALL))
+
+
+async def test_reports_leave_failing_replicas_out() -> None:
+    serve, _, _ = dispatcher(report(), ActorDiedError())
+    assert list(await serve.reports("chat")) == [report()]
+
+
+async def test_a_service_scaled_to_zero_reports_nothing() -> None:
+    serve, _, _ = dispatcher(DeploymentUnavailableError(DeploymentID("Replica", "chat")))
+    assert list(await serve.reports("chat")) == []
