@@ -28,4 +28,6 @@ class Settings(BaseSettings):
     haproxy: bool = Field(default=True, description="Ray Serve's HAProxy ingress (else its Python proxy)")
     throughput_optimized: bool = Field(default=True, description="Ray Serve's throughput mode")
     grpc: bool = Field(default=True, description="gRPC between gateway and replicas (else Ray's object store)")
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="the least that is logged"
+    )

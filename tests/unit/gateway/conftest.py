@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,10 +10,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tests.unit.gateway.fakes import Gateway, make_gateway
-
-with warnings.catch_warnings():  # Ray's own use of pydantic, at import; not ours to mend
-    warnings.simplefilter("ignore")
-    import ray.serve  # noqa: F401
 
 Serve = Callable[[ASGIApp], Awaitable[str]]
 

@@ -1,0 +1,161 @@
+"""Owns the way from a checkpoint folder to a causal LM that the slot cache can hold, and the refusal of others.
+
+Three gates: what the configuration says; what kind of cache the model itself asks for; and a trial, which compares
+the model's plain forward with the same tokens read piece by piece through the slot cache beside another row.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from services.families.transformer.errors import UnsupportedModel
+from services.families.transformer.forward import CausalLM, SlotForward, Span
+from services.nn.attention import SLOT_ATTENTION, register_slot_attention
+from services.nn.cache_budget import CacheBudget, LayerShape
+from services.nn.kv_cache import SlotCache
+
+_TRIAL = 12  # tokens
+# Largest difference of logits, relative to their spread, that rounding explains: float32 leaves 1e-5.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The checkpoint's configuration. Raises UnsupportedModel for what is no plain decoder-only causal LM."""
+    config = cast(PreTrainedConfig, AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    name = _architecture(config)
+    if config.is_encoder_decoder:
+        raise UnsupportedModel(name, "it is an encoder-decoder model")
+    if getattr(config, "quantization_config", None) is not None:
+        raise UnsupportedModel(name, "its weights are quantised; convert them to plain safetensors first")
+    if not getattr(config, "is_causal", True):
+        raise UnsupportedModel(name, "its attention is not causal")
+    return config
+
+
+def load_model(folder: Path, config: PreTrainedConfig, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The model in evaluation mode, from local safetensors alone, with the attention of `services.nn.attention`."""
+    register_slot_attention()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+        )
+    except ValueError as error:
+        if "AutoModelForCausalLM" in str(error):
+            raise UnsupportedModel(_architecture(config), "it is no causal language model") from error
+        raise
+    model = cast(PreTrainedModel, cast(torch.nn.Module, model).to(device).eval())
+    model.requires_grad_(False)
+    kind = getattr(model.generation_config, "cache_implementation", None)
+    if kind not in (None, "dynamic", "static"):
+        raise UnsupportedModel(_architecture(config), f"it asks for a cache of kind '{kind}'")
+    parameters = inspect.signature(model.forward).parameters
+    for needed in ("position_ids", "attention_mask", "past_key_values"):
+        if needed not in parameters:
+            raise UnsupportedModel(_architecture(config), f"its forward takes no {needed}")
+    return model
+
+
+def keeps_logits(model: PreTrainedModel) -> bool:
+    """Whether the model can compute the last position's logits alone."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many token ids the model knows; at least as many as its tokenizer, often padded beyond."""
+    return cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+
+
+def own_context(config: PreTrainedConfig) -> int:
+    """The longest sequence that the model was made for, in tokens, with positions that no batch-mate can change."""
+    text = config.get_text_config(decoder=True)
+    longest = getattr(text, "max_position_embeddings", None)
+    if not isinstance(longest, int):
+        raise UnsupportedModel(_architecture(config), "its configuration names no max_position_embeddings")
+    rope = getattr(text, "rope_parameters", None) or {}
+    # These rescale all positions of a batch once its longest row passes the original length.
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        longest = min(longest, rope.get("original_max_position_embeddings", longest))
+    return longest
+
+
+def cache_shapes(model: PreTrainedModel, context: int) -> list[LayerShape]:
+    """Each layer's cache, as the model itself fills one. Raises UnsupportedModel for layers of another kind."""
+    name = _architecture(model.config)
+    cache = DynamicCache(config=model.config)
+    for layer in cache.layers:
+        kind = type(layer)
+        if kind is DynamicSlidingWindowLayer and cast(DynamicSlidingWindowLayer, layer).sliding_window < context:
+            window = cast(DynamicSlidingWindowLayer, layer).sliding_window
+            raise UnsupportedModel(
+                name, f"its sliding window of {window} tokens is shorter than the served context of {context}"
+            )
+        if kind not in (DynamicLayer, DynamicSlidingWindowLayer):
+            raise UnsupportedModel(name, f"it has layers with a {kind.__name__}, which slots cannot hold")
+    try:
+        with torch.inference_mode():
+            model(input_ids=_trial_ids(model)[:, :4], past_key_values=cache, use_cache=True)
+        return [_shape(layer.keys, layer.values) for layer in cast("list[DynamicLayer]", cache.layers)]
+    except (TypeError, AttributeError, ValueError) as error:
+        raise UnsupportedModel(name, "it does not keep keys and values in a transformers cache") from error
+
+
+def _shape(keys: Tensor | None, values: Tensor | None) -> LayerShape:
+    if keys is None or values is None:
+        raise ValueError("a layer without keys and values")
+    (_, heads, _, key_dim), value_dim = keys.shape, values.shape[-1]  # (B, heads, T, dim)
+    return LayerShape(heads, key_dim, value_dim)
+
+
+def use_slots(model: PreTrainedModel, shapes: Sequence[LayerShape]) -> None:
+    """Switch the model to slot attention. Raises UnsupportedModel if it then computes anything else than before."""
+    ids = _trial_ids(model)
+    with torch.inference_mode():
+        plain = cast(Tensor, model(input_ids=ids, use_cache=False).logits)[0].float()  # (T, V)
+        model.set_attn_implementation(SLOT_ATTENTION)
+        slots = _through_slots(model, shapes, ids[0].tolist())
+    spread = (plain - plain.mean(-1, keepdim=True)).abs().max().item()
+    difference = (plain[-len(slots) :] - slots).abs().max().item() / max(spread, 1e-6)
+    if not difference <= _TOLERANCE[model.dtype]:
+        raise UnsupportedModel(
+            _architecture(model.config),
+            f"reading piece by piece through the slot cache changes its logits (by {difference:.2g} of their spread)",
+        )
+
+
+def _through_slots(model: PreTrainedModel, shapes: Sequence[LayerShape], ids: list[int]) -> Tensor:
+    """Logits (3, V) of the last three tokens: read in two uneven pieces, then one alone, beside a shorter row."""
+    half, size = len(ids) // 2, model.dtype.itemsize
+    budget = CacheBudget(shapes, size, limit=2**62, block=len(ids))
+    cache = SlotCache(budget, model.dtype, model.device)
+    cache.reserve(2, len(ids), max_slots=2, used=0, used_length=0)
+    forward = SlotForward(cast(CausalLM, model), cache, keeps_logits=keeps_logits(model), dtype=model.dtype)
+    try:
+        forward.last_logits([Span(0, 0, ids[:half]), Span(1, 0, ids[:2])])
+        read = forward.all_logits([Span(0, half, ids[half:-1]), Span(1, 2, ids[2:4])])[0][-2:]
+        last = forward.last_logits([Span(0, len(ids) - 1, ids[-1:]), Span(1, 4, ids[4:5])])[:1]
+    except (TypeError, RuntimeError, NotImplementedError, IndexError) as error:
+        reason = f"it does not run on the slot cache: {error}"
+        raise UnsupportedModel(_architecture(model.config), reason) from error
+    return torch.cat([read, last])
+
+
+def _trial_ids(model: PreTrainedModel) -> Tensor:
+    return torch.arange(7, 7 + 31 * _TRIAL, 31, device=model.device)[None] % embedding_rows(model)
+
+
+def _architecture(config: Any) -> str:
+    return next(iter(getattr(config, "architectures", None) or []), type(config).__name__)

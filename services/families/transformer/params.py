@@ -1,0 +1,87 @@
+"""Owns what a row needs to run, and what it gives: plain data between tasks and sampler. Never sees a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shared.events import TextDelta, TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How a row chooses tokens. Neutral values switch a rule off; `temperature` 0 is greedy.
+
+    Applied in this order: repetition penalty, presence and frequency penalties, bias, then temperature, top-k,
+    top-p, min-p.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    bias: Mapping[int, float] = field(default_factory=dict[int, float])
+
+    @property
+    def counts_generated(self) -> bool:
+        return self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    @property
+    def truncates(self) -> bool:
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateParams:
+    """One row of generation. `echo` is the prompt's text if the answer begins with it."""
+
+    task: str
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    seed: int
+    sampling: SamplingOptions = SamplingOptions()
+    stops: tuple[str, ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logprobs: int | None = None  # how many alternatives besides the chosen token; None: no log-probabilities
+    echo: str | None = None
+
+    @property
+    def cost(self) -> float:
+        return float(len(self.prompt) + self.max_new_tokens)
+
+    @property
+    def length(self) -> int:
+        """The most tokens that the row can come to hold."""
+        return len(self.prompt) + self.max_new_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyParams:
+    """A row whose answer is known already (tokenize, detokenize): it takes one step and no memory."""
+
+    task: str
+    answer: TokenIds | TextDelta
+    cost: float = 1.0
+
+
+class RawLogprob(NamedTuple):
+    """One token's log-probability, and the likeliest tokens with theirs. nan: nothing precedes the token."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    """What a step adds to a row's answer. Counts are running totals of the row."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    logprobs: tuple[RawLogprob, ...] | None

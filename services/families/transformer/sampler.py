@@ -1,0 +1,181 @@
+"""Owns the transformer's steps: every decoding row makes a token, and some waiting rows read a piece of their prompt.
+
+A step computes everything first (forwards, draws, text), and commits last. Pieces of a prompt have fixed boundaries,
+multiples of `prefill_tokens`, so a row's arithmetic does not depend on the load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.engine.contract import FinishReason, StepOutput
+from services.families.transformer.advance import Advance, RowText, score_prompt
+from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts
+from services.families.transformer.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions, TextChunk
+from services.families.transformer.sampling import Choice, Seen, choose_tokens, token_logprob
+from services.families.transformer.state import ReadyState, RowState, SlotTable
+from services.nn.device import device_errors
+from services.nn.kv_cache import SlotCache
+from shared.events import TextDelta, TokenIds
+
+Params = GenerateParams | ReadyParams
+State = RowState | ReadyState
+Chunk = TextChunk | TextDelta | TokenIds
+
+# For rows whose prompt goes on: their logits are only checked, so the cheapest rule will do.
+_NO_CHOICE = Choice(SamplingOptions(temperature=0), Seen(None, None), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerLimits:
+    """`vocabulary`: width of the logits. `prefill_tokens` bounds a row's piece and a step's padded prompt tokens."""
+
+    max_batch_size: int
+    prefill_tokens: int
+    vocabulary: int
+
+
+class TransformerSampler:
+    """Implements `services.engine.contract.Sampler`. The engine's thread alone calls it."""
+
+    def __init__(self, forward: SlotForward, cache: SlotCache, text: RowText, limits: SamplerLimits) -> None:
+        self.forward = forward
+        self.table = SlotTable(cache)
+        self._cache, self._text, self._limits = cache, text, limits
+        self._step = 0
+
+    @property
+    def max_batch_size(self) -> int:
+        return self._limits.max_batch_size
+
+    def batch_key(self, params: Params) -> Hashable:
+        """Chat and completion rows share steps; rows with a ready answer never meet the model."""
+        return "generate" if isinstance(params, GenerateParams) else "ready"
+
+    def fits(self, params: Params, states: Sequence[State]) -> bool:
+        """Exact: bytes of all rows padded to the longest final length, and of the copy that changes the shape."""
+        if isinstance(params, ReadyParams):
+            return True
+        running = [state.params.length for state in states if isinstance(state, RowState)]
+        return self._cache.budget.fits(len(running) + 1, max(params.length, *running, 0))
+
+    def start(self, params: Params) -> State:
+        if isinstance(params, ReadyParams):
+            return ReadyState(params)
+        seen = Seen.of(params.sampling, params.prompt, self._limits.vocabulary, self._cache.device)
+        row = RowState(params, seen, self._text.start(params))
+        with device_errors():
+            self.table.join(row, self._limits.max_batch_size)
+        return row
+
+    def step(self, states: Sequence[State]) -> list[StepOutput[Chunk]]:
+        rows = [state for state in states if isinstance(state, RowState)]
+        with torch.inference_mode(), device_errors():
+            moves = {id(move.row): move for move in [*self._decode(rows), *self._read(rows)]}
+            outputs = [_output(state, moves.get(id(state))) for state in states]
+            self._step += 1
+            for move in moves.values():
+                self._commit(move)
+        return outputs
+
+    def release(self, state: State) -> None:
+        if isinstance(state, RowState):
+            with torch.inference_mode(), device_errors():
+                self.table.leave(state)
+
+    def _decode(self, rows: Sequence[RowState]) -> list[Advance]:
+        """One token for every row whose prompt is read."""
+        decoding = sorted((row for row in rows if row.decoding), key=lambda row: row.slot)
+        if not decoding:
+            return []
+        spans = [self._span(row) for row in decoding]
+        return self._advance(decoding, spans, self.forward.last_logits(spans), [()] * len(spans))
+
+    def _read(self, rows: Sequence[RowState]) -> list[Advance]:
+        """A piece of some prompts, those read longest ago first; a row that reads its last piece makes a token."""
+        waiting = [row for row in rows if not row.decoding]
+        reading = [
+            waiting[i] for i in choose_prompts([self._turn(row) for row in waiting], self._limits.prefill_tokens)
+        ]
+        if not reading:
+            return []
+        reading.sort(key=lambda row: row.slot)
+        spans = [self._span(row) for row in reading]
+        if not reading[0].wants_prompt_logprobs:
+            return self._advance(reading, spans, self.forward.last_logits(spans), [()] * len(spans))
+        logits = self.forward.all_logits(spans)
+        scores = [score_prompt(row, span.tokens, each) for row, span, each in zip(reading, spans, logits, strict=True)]
+        return self._advance(reading, spans, torch.stack([each[-1] for each in logits]), scores)
+
+    def _turn(self, row: RowState) -> Turn:
+        return Turn(row.read_at, len(self._next_tokens(row)), row.wants_prompt_logprobs)
+
+    def _next_tokens(self, row: RowState) -> tuple[int, ...]:
+        if row.token is not None:
+            return (row.token,)
+        return row.params.prompt[row.length : row.length + self._limits.prefill_tokens]
+
+    def _span(self, row: RowState) -> Span:
+        row.dirty = True  # from here on the row's cells past its length may hold anything
+        return Span(row.slot, row.length, self._next_tokens(row))
+
+    def _advance(
+        self,
+        rows: Sequence[RowState],
+        spans: Sequence[Span],
+        logits: Tensor,
+        scores: Sequence[tuple[RawLogprob, ...]],
+    ) -> list[Advance]:
+        """Choose each row's token from its last logits (R, V), unless more of its prompt comes."""
+        speaks = [
+            row.length + len(span.tokens) >= len(row.params.prompt) for row, span in zip(rows, spans, strict=True)
+        ]
+        choices = [
+            row.choice(self._text.eos) if speaking else _NO_CHOICE for row, speaking in zip(rows, speaks, strict=True)
+        ]
+        chosen = choose_tokens(logits, choices)
+        moves: list[Advance] = []
+        for i, (row, span) in enumerate(zip(rows, spans, strict=True)):
+            fed = len(span.tokens)
+            if not (chosen.finite[i] and speaks[i]):
+                moves.append(Advance(row, fed, chosen.finite[i], scores[i]))
+                continue
+            token, wanted = chosen.tokens[i], row.params.logprobs
+            logprob = None if wanted is None else token_logprob(logits[i], token, wanted)
+            moves.append(Advance(row, fed, True, scores[i], token, self._text.speak(row, token, logprob, scores[i])))
+        return moves
+
+    def _commit(self, move: Advance) -> None:
+        """The only place that changes rows. A row that is not finite keeps its mark, and is wiped when it leaves."""
+        row, spoken = move.row, move.spoken
+        if not move.finite:
+            return
+        reading = not row.decoding
+        row.length += move.fed
+        row.dirty = False
+        if reading:
+            row.read_at, row.prompt_logprobs = self._step, move.prompt_logprobs
+        if move.token is None or spoken is None:
+            return
+        row.token, row.generated = move.token, row.generated + 1
+        row.text, row.held, row.characters, row.logprobs = spoken[:4]
+        row.seen.add(move.token)
+        row.draw()
+        if reading:
+            self.table.promote(row)
+
+
+def _output(state: State, move: Advance | None) -> StepOutput[Chunk]:
+    if isinstance(state, ReadyState):
+        return StepOutput(state.params.answer, FinishReason.STOP, state.params.cost)
+    if move is None:
+        return StepOutput(None, None, 0.0)  # its prompt waits for its turn
+    if not move.finite:
+        return StepOutput(None, FinishReason.ERROR, 0.0)
+    if move.spoken is None:
+        return StepOutput(None, None, move.units)
+    return StepOutput(move.spoken.chunk, move.spoken.finish, move.units)

@@ -1,0 +1,103 @@
+"""The transformer family passes the contract suite: greedy, sampled, penalised and stopped rows in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from services.families.transformer.forward import SlotForward, Span
+from services.families.transformer.params import GenerateParams, SamplingOptions, TextChunk
+from services.families.transformer.sampler import TransformerSampler
+from tests.checkpoints import make_checkpoint
+from tests.contract.suite import ContractCase, SamplerContract
+from tests.unit.transformer.driver import load_folder, random_prompts
+
+T = TypeVar("T")
+OPTIONS = [
+    SamplingOptions(temperature=0),
+    SamplingOptions(temperature=1.2),
+    SamplingOptions(temperature=0.9, top_k=50, top_p=0.9, min_p=0.01),
+    SamplingOptions(temperature=1.0, repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.5),
+]
+
+
+def mixed_rows() -> list[GenerateParams]:
+    prompts = random_prompts(6, longest=40, seed=4)
+    return [
+        GenerateParams(
+            "completion",
+            tuple(prompt),
+            max_new_tokens=6 + 5 * i,
+            seed=i,
+            sampling=OPTIONS[i % len(OPTIONS)],
+            stops=("qz",) if i == 4 else (),
+            ignore_eos=i % 2 == 0,
+            logprobs=2 if i == 3 else None,
+            echo="prompt: " if i in (3, 5) else None,
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+class BreaksOnce(SlotForward):
+    """Raises once, after the rows that decode and the piece of a prompt are computed, cache writes included."""
+
+    def __init__(self, inner: SlotForward) -> None:
+        self.inner, self.broken = inner, False
+
+    def last_logits(self, spans: Sequence[Span]) -> Tensor:
+        return self._break(spans, self.inner.last_logits(spans))
+
+    def all_logits(self, spans: Sequence[Span]) -> list[Tensor]:
+        return self._break(spans, self.inner.all_logits(spans))
+
+    def _break(self, spans: Sequence[Span], logits: T) -> T:
+        if not self.broken and any(len(span.tokens) > 1 for span in spans):
+            self.broken = True
+            raise RuntimeError("injected fault")
+        return logits
+
+
+@contextmanager
+def broken_batch(sampler: TransformerSampler) -> Generator[None]:
+    kept, sampler.forward = sampler.forward, BreaksOnce(sampler.forward)
+    yield
+    assert sampler.forward.broken, "no step failed"
+    sampler.forward = kept
+
+
+def answer(chunks: Sequence[TextChunk]) -> tuple[str, int, list[int]]:
+    """Text, tokens made, and the ids of the log-probabilities."""
+    ids = [raw.token for chunk in chunks for raw in chunk.logprobs or ()]
+    return "".join(chunk.text for chunk in chunks), chunks[-1].completion_tokens, ids
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ContractCase[object]:
+    folder: Path = make_checkpoint(request.param, tmp_path_factory.mktemp(request.param))
+    return ContractCase(
+        name=request.param,
+        make_sampler=lambda: load_folder(folder).sampler,
+        params=mixed_rows(),
+        result=answer,
+        live=lambda sampler: len(sampler.table),
+        broken_batch=broken_batch,
+    )
+
+
+class TestTransformer(SamplerContract):
+    pass

