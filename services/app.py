@@ -1,14 +1,139 @@
-"""Owns the step from models.yaml to Ray Serve applications: the only place that binds deployments."""
+"""Owns the step from models.yaml to Ray Serve applications: the only place that binds deployments.
 
-from __future__ import annotations
+Importing this module does not import Ray: Ray reads its environment when it is imported, and a local fleet sets that
+environment after it has read this configuration. Annotations are evaluated here, unlike elsewhere: Ray Serve finds the
+class of an application's arguments in its builder's annotation.
+"""
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from shared.config.models import FleetConfig
+from shared.config.base import ConfigModel
+from shared.config.models import AnyService, FleetConfig
+from shared.config.settings import Settings
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+GATEWAY_APP = "gateway"
+GATEWAY_ONGOING = 4096  # requests that one gateway replica holds; the engines' queues are the real bound
+GATEWAY_CPUS = 0.05
+WAITING_REQUESTS = 256  # requests that may wait in a replica's engine, whose own bound is in units of work
+ROUTER_QUEUE = 1024  # backstop behind the engines' typed refusal
+DRAIN_MARGIN_S = 30  # over the longest request
+HEALTH_PERIOD_S = 2
+HEALTH_TIMEOUT_S = 30
+
+
+class ModelArgs(ConfigModel):
+    """Arguments of a model application. The name alone: arguments are part of an application's code version."""
+
+    service: str
 
 
 def load_fleet_config(path: Path) -> FleetConfig:
     """Read and check a models.yaml. Raises pydantic.ValidationError or yaml.YAMLError, which name the place."""
     return FleetConfig.model_validate(yaml.safe_load(path.read_text()))
+
+
+def model_app(args: ModelArgs) -> "Application":
+    """The application of one service; its models arrive as `user_config`."""
+    from services.replica import Replica  # noqa: PLC0415 - see the module's docstring
+
+    return Replica.bind(args.service)
+
+
+def gateway_app(_: dict[str, Any]) -> "Application":
+    """The application that answers HTTP; its routes arrive as `user_config`."""
+    from services.gateway.deployment import Gateway  # noqa: PLC0415 - see the module's docstring
+
+    return Gateway.bind()
+
+
+def serve_config(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
+    """The fleet as Ray Serve's multi-application configuration (`ServeDeploySchema`, `serveConfigV2`).
+
+    Byte sizes are written as integers; what models.yaml leaves out, `user_config` leaves out.
+    """
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": settings.host, "port": settings.port},
+        "logging_config": {"encoding": "JSON", "log_level": settings.log_level, "enable_access_log": False},
+        "applications": [
+            *(_model_application(service, settings) for service in fleet.services),
+            _gateway_application(fleet, settings),
+        ],
+    }
+
+
+def _model_application(service: AnyService, settings: Settings) -> dict[str, Any]:
+    resources = service.resources
+    return {
+        "name": service.name,
+        "route_prefix": None,  # only the gateway is reachable by HTTP
+        "import_path": "services.app:model_app",
+        "args": {"service": service.name},
+        "deployments": [
+            {
+                "name": "Replica",
+                "user_config": _entry(service),
+                "max_ongoing_requests": sum(model.max_batch_size for model in service.models) + WAITING_REQUESTS,
+                "max_queued_requests": ROUTER_QUEUE,
+                **_replicas(service),
+                "ray_actor_options": {
+                    "num_cpus": resources.num_cpus,
+                    "num_gpus": resources.num_gpus,
+                    "memory": int(resources.memory),
+                },
+                **_lifecycle(settings),
+            }
+        ],
+    }
+
+
+def _gateway_application(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
+    return {
+        "name": GATEWAY_APP,
+        "route_prefix": "/",
+        "import_path": "services.app:gateway_app",
+        "deployments": [
+            {
+                "name": "Gateway",
+                "user_config": {"services": [_entry(service) for service in fleet.services]},
+                "max_ongoing_requests": GATEWAY_ONGOING,
+                "num_replicas": 1,
+                "max_surge_percent": 100,  # a new gateway answers before the old one stops
+                "ray_actor_options": {"num_cpus": GATEWAY_CPUS},
+                **_lifecycle(settings),
+            }
+        ],
+    }
+
+
+def _replicas(service: AnyService) -> dict[str, Any]:
+    count = service.replicas
+    if count.min == count.max:
+        return {"num_replicas": count.max}
+    return {
+        "autoscaling_config": {
+            "min_replicas": count.min,
+            "max_replicas": count.max,
+            "target_ongoing_requests": count.target_ongoing,
+        }
+    }
+
+
+def _lifecycle(settings: Settings) -> dict[str, Any]:
+    return {
+        "health_check_period_s": HEALTH_PERIOD_S,
+        "health_check_timeout_s": HEALTH_TIMEOUT_S,
+        "graceful_shutdown_wait_loop_s": 1,
+        "graceful_shutdown_timeout_s": math.ceil(settings.timeout_s) + DRAIN_MARGIN_S,
+    }
+
+
+def _entry(service: AnyService) -> dict[str, Any]:
+    return service.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,13 @@
+"""A local fleet: Ray on this machine, the gateway and every service of a models.yaml, in a process of its own.
+
+    state = up(Path("models.yaml"), name="default", settings=Settings(), on_progress=print)
+    ...
+    down("default", settings.home)
+
+Importing this does not import Ray.
+"""
+
+from services.fleet.launch import down, reload, serve, up
+from services.fleet.state import FleetError, FleetState, list_states, read_state
+
+__all__ = ["FleetError", "FleetState", "down", "list_states", "read_state", "reload", "serve", "up"]

@@ -1,0 +1,232 @@
+"""Owns which of a service's models are loaded: loads, leases and evictions. Never sees a request or a tensor.
+
+A model is loaded on a worker thread while its neighbours keep stepping, and handed to the engine between two steps.
+Loads happen one at a time, so that what they take is counted before the next begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.engine.contract import Sampler
+from services.engine.errors import ModelBusy
+from services.families import Load, LoadedModel
+from services.model_slot import ModelSlot
+from shared.config.models import AnyService
+from shared.errors import ModelLoading, ModelNotFound
+
+log = logging.getLogger(__name__)
+
+BUSY_RETRY_S = 0.02  # a row that was aborted leaves at the next step boundary
+
+
+class Registry(Protocol):
+    """The part of the engine that the pool uses. `unregister` raises ModelBusy while the model has rows."""
+
+    async def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None: ...
+    async def unregister(self, model: str) -> None: ...
+
+
+class ModelTooLarge(Exception):
+    """The model alone needs more than its service has: loading it again cannot help."""
+
+
+class ModelPool:
+    """The models of one service on one replica. Every method belongs to one event loop.
+
+    `resolve` finds a source's verified folder and `loader` a family's load function; both run on worker threads.
+    The memory of the loaded models, by their own account, stays within the service's `resources.memory`; only models
+    without users are evicted, the least recently used first.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        resolve: Callable[[str], Path],
+        loader: Callable[[str], Load],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._resolve = resolve
+        self._loader = loader
+        self._clock = clock
+        self._budget = 0
+        self._slots: dict[str, ModelSlot] = {}
+        self._leaving: dict[ModelSlot, asyncio.Task[None]] = {}  # replaced or removed; they count until they are gone
+        self._load_turn = asyncio.Lock()
+        self._changed = asyncio.Event()  # set whenever a user left or memory was freed
+
+    @property
+    def slots(self) -> Mapping[str, ModelSlot]:
+        return self._slots
+
+    def apply(self, service: AnyService) -> None:
+        """Host exactly this service's models. Atomic, and without effect when nothing changed.
+
+        Removed and changed models leave when their leases end; changed ones are loaded again when next asked for.
+        """
+        slots: dict[str, ModelSlot] = {}
+        for config in service.models:
+            old = self._slots.get(config.id)
+            same = old is not None and (old.family, old.config) == (service.family, config)
+            slots[config.id] = old if old is not None and same else ModelSlot(service.family, config)
+        gone = [slot for model, slot in self._slots.items() if slots.get(model) is not slot]
+        self._budget, self._slots = int(service.resources.memory), slots
+        for slot in gone:
+            self._leaving[slot] = asyncio.create_task(self._retire(slot))
+        self._changed.set()
+
+    async def warm_up(self) -> None:
+        """Load models in the order of the configuration as far as they fit beside each other. Raises nothing."""
+        for slot in list(self._slots.values()):
+            if slot.state == "cold":
+                await asyncio.wait({self._start(slot)})
+
+    @asynccontextmanager
+    async def lease(self, model: str, *, wait_s: float) -> AsyncGenerator[LoadedModel, None]:
+        """Hold a model, loading it first if need be: it stays registered until the lease ends.
+
+        Raises ModelNotFound; ModelLoading (503) with the predicted rest if the model is not ready within `wait_s`
+        seconds, or while its last failure stands; Overloaded if it can never fit this service.
+        """
+        slot = self._slots.get(model)
+        if slot is None:
+            raise ModelNotFound(model)
+        slot.users += 1
+        try:
+            yield slot.loaded or await self._load_within(slot, wait_s)
+        finally:
+            slot.users -= 1
+            slot.last_used = self._clock()
+            self._changed.set()
+
+    async def close(self) -> None:
+        """Cancel what is still loading or leaving; ready models stay as they are."""
+        loading = [slot.loading for slot in self._slots.values() if slot.loading is not None]
+        tasks = [*loading, *self._leaving.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load_within(self, slot: ModelSlot, wait_s: float) -> LoadedModel:
+        deadline = self._clock() + wait_s
+        while slot.loaded is None:
+            now = self._clock()
+            slot.check_retry(now)
+            if slot in self._leaving:
+                raise ModelLoading(f"Model '{slot.config.id}' is being replaced.", retry_after=1)
+            load = self._start(slot)
+            if slot.cannot_load_within(deadline - now, now):
+                raise ModelLoading(f"Model '{slot.config.id}' is loading.", retry_after=slot.rest_s(now))
+            await asyncio.wait({load}, timeout=deadline - now)
+        return slot.loaded
+
+    def _start(self, slot: ModelSlot) -> asyncio.Task[None]:
+        """Begin a load, or join the one that runs. The task raises nothing: the slot holds the outcome."""
+        if slot.loading is None:
+            slot.began_at = self._clock()
+            slot.loading = asyncio.create_task(self._load(slot))
+        return slot.loading
+
+    async def _load(self, slot: ModelSlot) -> None:
+        try:
+            folder = await asyncio.to_thread(self._resolve, slot.config.source)
+            slot.weight_bytes = await asyncio.to_thread(_weight_bytes, folder)
+            await self._predecessor_left(slot)
+            async with self._load_turn:
+                await self._load_from(folder, slot)
+        except Exception as error:
+            slot.fail(error, self._clock(), permanent=isinstance(error, ModelTooLarge))
+            log.exception("model %s failed to load, %d times in a row", slot.config.id, slot.failures)
+        finally:
+            slot.loading = None
+            self._changed.set()
+
+    async def _load_from(self, folder: Path, slot: ModelSlot) -> None:
+        """Make room and load. A model that turns out larger than the room made for it is dropped and loaded again."""
+        while await self._make_room(slot):
+            loaded = await asyncio.to_thread(self._loader(slot.family), slot.config, folder)
+            slot.memory = loaded.memory
+            if loaded.memory <= self._free:
+                await self._registry.register(slot.config.id, loaded.sampler)
+                slot.succeed(loaded, self._clock())
+                log.info("model %s is ready after %.1f s", slot.config.id, slot.load_s)
+                return
+            del loaded
+            await asyncio.to_thread(_collect)
+
+    async def _predecessor_left(self, slot: ModelSlot) -> None:
+        """Wait until what served under this id before is gone: an id is registered once."""
+        while slot not in self._leaving and any(old.config.id == slot.config.id for old in self._leaving):
+            await self._change()
+
+    async def _make_room(self, slot: ModelSlot) -> bool:
+        """Wait and evict until the slot's model has room. False if nobody waits for it, or if it is leaving itself."""
+        while slot not in self._leaving:
+            if slot.memory is not None and slot.memory > self._budget:
+                raise ModelTooLarge(f"it needs {slot.memory:,} bytes, and its service has {self._budget:,}")
+            needed = min(slot.expected_memory, self._budget)
+            if needed <= self._free:
+                return True
+            if not slot.users:
+                return False
+            idle = [other for other in self._slots.values() if other.loaded is not None and not other.users]
+            if needed <= self._free + sum(other.memory or 0 for other in idle):
+                await self._evict(min(idle, key=lambda other: other.last_used))
+            else:
+                await self._change()
+        return False
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    @property
+    def _free(self) -> int:
+        held = [*self._slots.values(), *self._leaving]
+        return self._budget - sum(slot.memory or 0 for slot in held if slot.loaded is not None)
+
+    async def _evict(self, slot: ModelSlot) -> None:
+        # Cold before the first await: a lease asked for meanwhile loads the model again, behind this load.
+        slot.loaded = None
+        await self._unregister(slot)
+        log.info("model %s was evicted", slot.config.id)
+
+    async def _retire(self, slot: ModelSlot) -> None:
+        while slot.users or slot.loading is not None:
+            await self._change()
+        if slot.loaded is not None:
+            await self._unregister(slot)
+            slot.loaded = None
+        del self._leaving[slot]
+        self._changed.set()
+        await asyncio.to_thread(_collect)
+
+    async def _unregister(self, slot: ModelSlot) -> None:
+        while True:
+            try:
+                await self._registry.unregister(slot.config.id)
+            except ModelBusy:
+                await asyncio.sleep(BUSY_RETRY_S)
+            else:
+                break
+        await asyncio.to_thread(_collect)
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _collect() -> None:
+    """Free a model's memory now, and what Ray Serve froze at start-up with it, which may be the model."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,82 @@
+"""Owns one model's place in a pool: its state, its users, and what is known of how long and how large its load is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.families import LoadedModel
+from shared.config.base import ModelConfig
+from shared.errors import ModelLoading, Overloaded
+from shared.reports import ModelState
+
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 60.0
+# A guess for a first load alone; every later one is predicted from the last.
+LOAD_BYTES_PER_S = 100e6
+LOAD_START_S = 5.0
+UNKNOWN_LOAD_S = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class ModelSlot:
+    """One configured model. Times are on the pool's clock, in seconds; memory is in bytes."""
+
+    family: str
+    config: ModelConfig
+    loaded: LoadedModel | None = None
+    loading: asyncio.Task[None] | None = None
+    users: int = 0  # leases, and those who wait for one
+    last_used: float = 0.0
+    memory: int | None = None  # by the last load's own account
+    load_s: float | None = None  # how long the last load took
+    weight_bytes: int | None = None  # on disk
+    failures: int = field(default=0, init=False)
+    error: str | None = field(default=None, init=False)  # the last load's, for operators
+    permanent: bool = field(default=False, init=False)  # another try cannot help
+    retry_at: float = field(default=0.0, init=False)
+    began_at: float = field(default=0.0, init=False)
+
+    @property
+    def state(self) -> ModelState:
+        if self.loaded is not None:
+            return "ready"
+        if self.loading is not None:
+            return "loading"
+        return "cold" if self.error is None else "failed"
+
+    @property
+    def expected_memory(self) -> int:
+        """What a load will take: as the last time, else the size on disk (other dtypes and caches differ)."""
+        return self.memory if self.memory is not None else self.weight_bytes or 0
+
+    def rest_s(self, now: float) -> float:
+        """How long the running load will go on, predicted; at least a second."""
+        expected = UNKNOWN_LOAD_S
+        if self.load_s is not None:
+            expected = self.load_s
+        elif self.weight_bytes is not None:
+            expected = LOAD_START_S + self.weight_bytes / LOAD_BYTES_PER_S
+        return max(1.0, expected - (now - self.began_at))
+
+    def cannot_load_within(self, wait_s: float, now: float) -> bool:
+        """Whether waiting is futile: nothing is left, or the last load took longer than what is left."""
+        return wait_s <= 0 or (self.load_s is not None and self.rest_s(now) > max(wait_s, 1.0))
+
+    def succeed(self, loaded: LoadedModel, now: float) -> None:
+        self.loaded, self.memory, self.load_s, self.last_used = loaded, loaded.memory, now - self.began_at, now
+        self.failures, self.error = 0, None
+
+    def fail(self, error: Exception, now: float, *, permanent: bool) -> None:
+        self.failures += 1
+        self.error, self.permanent = f"{type(error).__name__}: {error}", permanent
+        self.retry_at = now + min(FIRST_BACKOFF_S * 2 ** (self.failures - 1), LONGEST_BACKOFF_S)
+
+    def check_retry(self, now: float) -> None:
+        """Refuse while the last failure still stands. The message is for clients: the cause is in the log."""
+        if self.error is None:
+            return
+        if self.permanent:
+            raise Overloaded(f"Model '{self.config.id}' needs more memory than its service has.")
+        if now < self.retry_at:
+            raise ModelLoading(f"Model '{self.config.id}' failed to load.", retry_after=max(1.0, self.retry_at - now))

@@ -1,0 +1,88 @@
+"""Owns the one Ray Serve deployment for models: what Ray calls, and when. Never sees HTTP or a tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from services.families import family_loader
+from services.logs import configure
+from services.model_service import ModelService
+from services.sources import resolve
+from shared.calls import Call
+from shared.config.models import FleetConfig
+from shared.config.settings import Settings
+from shared.events import RowEvent
+from shared.reports import ReplicaReport
+
+
+class ModelReplica:
+    """One replica of one service. Ray Serve calls `reconfigure` before the first request, and on every change."""
+
+    def __init__(self, service: str) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when a family imports it; Ray may have set it
+        self._name = service
+        self._settings = Settings()
+        configure(self._settings.log_level)
+        self._service: ModelService | None = None
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Host what this entry of models.yaml says. The first call returns with the models loaded that fit.
+
+        Raises pydantic.ValidationError, changing nothing; ServiceUnusable if no model of a new replica loads.
+        """
+        config = FleetConfig.model_validate({"services": [user_config]}).services[0]
+        if self._service is not None:
+            self._service.apply(config)
+            return
+        service = ModelService(
+            config,
+            replica=serve.get_replica_context().replica_id.unique_id,
+            hold_s=self._settings.hold_s,
+            resolve=partial(resolve, home=self._settings.home),
+            loader=family_loader,
+        )
+        await service.start()
+        self._service = service
+
+    async def stream(self, call: Call) -> AsyncGenerator[list[RowEvent], None]:
+        """The events of one call, as `shared.events` orders them; see `ModelService.stream`."""
+        async with aclosing(self._running.stream(call)) as events:
+            async for batch in events:
+                yield batch
+
+    async def ping(self) -> str:
+        return self._name
+
+    async def report(self) -> ReplicaReport:
+        return self._running.report()
+
+    async def check_health(self) -> None:
+        """Raises EngineUnhealthy, and Ray replaces this replica: engine thread dead, step hung, or device failed."""
+        if self._service is not None:
+            self._service.check_health()
+
+    async def __call__(self, _: Request) -> Response:
+        # Ray Serve opens a port for the first deployment of every application, whether or not a route leads there.
+        return PlainTextResponse("Models are reached through the gateway.", status_code=404)
+
+    async def __del__(self) -> None:
+        # Ray Serve awaits this once every accepted request has ended, or graceful_shutdown_timeout_s is over.
+        if self._service is not None:
+            await self._service.stop()
+
+    @property
+    def _running(self) -> ModelService:
+        if self._service is None:
+            raise RuntimeError("a deployment of models needs a user_config")
+        return self._service
+
+
+Replica = serve.deployment(name="Replica")(ModelReplica)

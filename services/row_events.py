@@ -1,0 +1,101 @@
+"""Owns the way from the engine's outputs to the events on the wire: encoding, joining, flushing, row ends.
+
+Never sees Ray, HTTP or a tensor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Protocol
+
+from services.engine.contract import FinishReason, Preview
+from services.engine.rows import Output
+from shared.errors import DeadlineExceeded, InternalError
+from shared.events import Accepted, Event, Failed, Finished, RowEvent, TextDelta
+
+Encode = Callable[[Any], Event]
+Report = Callable[[int, BaseException | None], None]  # a row's index, and what ended it
+
+
+class Outputs(Protocol):
+    """A submission: everything that arrived since the last batch, in order, until every row has ended."""
+
+    def __aiter__(self) -> AsyncIterator[list[Output]]: ...
+
+
+class Gather:
+    """Events that wait to be sent, in each row's order. Consecutive pieces of a row's text become one."""
+
+    def __init__(self, encode: Encode, report: Report) -> None:
+        self._encode = encode
+        self._report = report
+        self._events: list[RowEvent] = []
+        self._last: dict[int, int] = {}  # where each row's last event is
+
+    def add(self, output: Output) -> None:
+        if output.chunk is not None:
+            chunk = output.chunk.chunk if isinstance(output.chunk, Preview) else output.chunk
+            self._append(output.row, self._encode(chunk))
+        if output.finish_reason is not None and (end := self._end(output)) is not None:
+            self._append(output.row, end)
+
+    def take(self) -> list[RowEvent]:
+        events, self._events, self._last = self._events, [], {}
+        return events
+
+    def _append(self, row: int, event: Event) -> None:
+        at = self._last.get(row)
+        if at is not None and isinstance(event, TextDelta):
+            before = self._events[at].event
+            if isinstance(before, TextDelta):
+                self._events[at] = RowEvent(row, before.join(event))
+                return
+        self._last[row] = len(self._events)
+        self._events.append(RowEvent(row, event))
+
+    def _end(self, output: Output) -> Event | None:
+        match output.finish_reason:
+            case FinishReason.STOP:
+                return Finished("stop", output.units)
+            case FinishReason.LENGTH:
+                return Finished("length", output.units)
+            case FinishReason.DEADLINE:
+                return Failed.of(DeadlineExceeded("The request's deadline passed before it was finished."))
+            case FinishReason.ERROR:
+                self._report(output.row, output.error)
+                return Failed.of(InternalError())
+            case _:
+                return None  # aborted: nobody listens
+
+
+async def row_events(
+    outputs: Outputs, *, rows: int, encode: Encode, report: Report, flush_s: float | None
+) -> AsyncGenerator[list[RowEvent], None]:
+    """The events of one accepted call.
+
+    With `flush_s`: `Accepted` at once, the first output at once, then what has gathered, every `flush_s` seconds at
+    most. Without: everything at the end. What `encode` raises ends the iteration.
+    """
+    gather = Gather(encode, report)
+    accepted = RowEvent(0, Accepted(rows))
+    if flush_s is not None:
+        yield [accepted]
+    live = rows
+    async for batch in outputs:
+        for output in batch:
+            gather.add(output)
+            live -= output.finish_reason is not None
+        if flush_s is None or not live:
+            continue
+        if events := gather.take():
+            sent_at = time.monotonic()
+            yield events
+            # Asleep rather than asking: what arrives meanwhile is one batch, and costs this loop one turn.
+            await asyncio.sleep(sent_at + flush_s - time.monotonic())
+    rest = gather.take()
+    if flush_s is None:
+        rest.insert(0, accepted)
+    if rest:
+        yield rest

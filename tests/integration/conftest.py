@@ -1,0 +1,122 @@
+"""One real fleet for all of these tests: Ray, HAProxy, the gateway and two services with tiny random models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+import yaml
+
+from services import fleet
+from services.sources import write_manifest
+from shared.config.settings import Settings
+from tests.checkpoints import make_checkpoint
+
+CONTEXT = 8192  # long enough for streams that outlive what the tests do to them
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.ray)
+
+
+@dataclass
+class LocalFleet:
+    """A running fleet, its files, and ways to reach it."""
+
+    state: fleet.FleetState
+    settings: Settings
+    config_path: Path
+    checkpoints: Path
+
+    @property
+    def url(self) -> str:
+        return self.state.url
+
+    def openai(self) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60, _strict_response_validation=True
+        )
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=60)
+
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """The fleet's own living processes whose command line begins with `title`."""
+        process = self.state.process
+        assert process is not None
+        found = [process, *process.children(recursive=True)]
+        return [each for each in found if is_alive(each) and " ".join(each.cmdline()).startswith(title)]
+
+    def replica(self, service: str) -> psutil.Process:
+        (process,) = self.processes(f"ray::ServeReplica:{service}:Replica")
+        return process
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        with self.http() as client:
+            lines = client.get("/metrics").raise_for_status().text.splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        samples = [line for line in lines if line.startswith(f"{name}{{") and all(label in line for label in wanted)]
+        return sum(float(line.rpartition(" ")[2]) for line in samples)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs: one that has ended and waits for its parent does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def checkpoint(folder: Path, architecture: str, **changes: Any) -> str:
+    """A verified tiny checkpoint; returns its source."""
+    make_checkpoint(architecture, folder, context=CONTEXT, **changes)
+    write_manifest(folder, source=f"file://{folder}")
+    return f"file://{folder}"
+
+
+def models_yaml(checkpoints: Path) -> dict[str, Any]:
+    """`tight` has room for few tokens at once: 3 layers of keys and values of 64 floats are 1,536 bytes a token."""
+    llama = checkpoint(checkpoints / "llama", "llama")
+    qwen = checkpoint(checkpoints / "qwen2", "qwen2")
+    gpt2 = checkpoint(checkpoints / "gpt2", "gpt2")
+    resources = {"num_cpus": 0.05, "memory": "1GiB"}
+    first = [
+        {"id": "llama", "source": llama, "context_length": CONTEXT},
+        {"id": "tight", "source": gpt2, "context_length": CONTEXT, "cache_memory": "2MiB"},
+    ]
+    second = [{"id": "qwen", "source": qwen, "context_length": CONTEXT}]
+    entries = [("first", first), ("second", second)]
+    return {
+        "services": [
+            {"name": name, "family": "transformer", "resources": resources, "models": models}
+            for name, models in entries
+        ]
+    }
+
+
+def start(folder: Path, config: dict[str, Any], *, name: str) -> LocalFleet:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    settings = Settings(home=folder / "home", port=0, hold_s=20)
+    state = fleet.up(path, name=name, settings=settings, on_progress=print)
+    return LocalFleet(state, settings, path, folder)
+
+
+@pytest.fixture(scope="session")
+def local_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    running = start(folder, models_yaml(folder), name="main")
+    try:
+        yield running
+    finally:
+        fleet.down("main", running.settings.home)

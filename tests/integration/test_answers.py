@@ -1,0 +1,69 @@
+"""The whole way, from the official client to a model and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.integration.conftest import LocalFleet
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+GREEDY = {"temperature": 0.0, "max_tokens": 24}
+
+
+def test_the_official_client_gets_the_same_answer_whole_and_streamed(local_fleet: LocalFleet) -> None:
+    with local_fleet.openai() as client:
+        whole = client.chat.completions.create(model="llama", messages=QUESTION, **GREEDY)
+        pieces = list(client.chat.completions.create(model="llama", messages=QUESTION, stream=True, **GREEDY))
+    streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert whole.choices[0].message.content == streamed
+    assert pieces[-1].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 24
+
+
+def test_every_model_of_every_service_is_listed_ready_and_answers(local_fleet: LocalFleet) -> None:
+    with local_fleet.openai() as client, local_fleet.http() as http:
+        for model in ("llama", "tight", "qwen"):
+            done = client.completions.create(model=model, prompt="def add(", max_tokens=4)
+            assert done.choices[0].finish_reason in ("stop", "length")
+        listed = http.get("/v1/models").json()["data"]
+    assert {model["id"]: model["state"] for model in listed} == {"llama": "ready", "tight": "ready", "qwen": "ready"}
+
+
+def test_a_seed_gives_the_same_text_alone_and_among_others(local_fleet: LocalFleet) -> None:
+    with local_fleet.openai() as client:
+        alone = client.completions.create(model="llama", prompt="a", max_tokens=20, seed=5)
+        among = client.completions.create(model="llama", prompt=["b c", "a d", "x"] * 4, max_tokens=30, seed=9)
+        again = client.completions.create(model="llama", prompt="a", max_tokens=20, seed=5)
+    assert len(among.choices) == 12
+    assert alone.choices[0].text == again.choices[0].text
+
+
+def test_a_request_that_can_never_fit_is_refused_and_others_wait_their_turn(local_fleet: LocalFleet) -> None:
+    fits = {"model": "tight", "messages": QUESTION, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
+    with local_fleet.openai() as client:
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="tight", messages=QUESTION, max_tokens=5000)
+        streams = [client.chat.completions.create(stream=True, **fits) for _ in range(4)]
+        most = 0.0
+        for stream in streams:
+            most = max(most, local_fleet.metric("castalia_running_rows", model="tight"))
+            assert list(stream)[-1].choices[0].finish_reason == "length"
+        neighbour = client.completions.create(model="llama", prompt="a", max_tokens=4)
+    assert neighbour.choices
+    assert most < 4, "all four ran at once, so the test proves nothing"
+
+
+def test_prompts_are_in_no_log(local_fleet: LocalFleet) -> None:
+    marker = "xyzzy-plugh-4711"
+    with local_fleet.openai() as client:
+        client.completions.create(model="llama", prompt=marker, max_tokens=1)
+        with pytest.raises(openai.BadRequestError):
+            client.completions.create(model="llama", prompt=marker, max_tokens=10**6)
+    written = [path for path in Path(local_fleet.state.folder).rglob("*") if path.suffix in (".log", ".err", ".out")]
+    assert len(written) > 5
+    logs = [Path(local_fleet.state.log), *written]
+    assert not [path for path in logs if marker in path.read_text(errors="replace")]

@@ -1,0 +1,88 @@
+"""models.yaml as Ray Serve's configuration."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.app import load_fleet_config, serve_config
+from shared.config.models import FleetConfig
+from shared.config.settings import Settings
+
+ENTRY = {"name": "chat", "family": "transformer", "models": [{"id": "a", "source": "file://a", "max_batch_size": 8}]}
+
+
+def rendered(*entries: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    return serve_config(FleetConfig.model_validate({"services": list(entries)}), Settings(**settings))
+
+
+def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
+    (application,) = (app for app in config["applications"] if app["name"] == name)
+    return application["deployments"][0]
+
+
+def test_only_the_gateway_has_a_route() -> None:
+    routes = {app["name"]: app["route_prefix"] for app in rendered(ENTRY)["applications"]}
+    assert routes == {"chat": None, "gateway": "/"}
+
+
+def test_a_changed_model_changes_no_argument_and_so_restarts_no_replica() -> None:
+    changed = {**ENTRY, "models": [{"id": "b", "source": "file://b", "max_batch_size": 8}]}
+    before, after = rendered(ENTRY), rendered(changed)
+    assert [app.get("args") for app in before["applications"]] == [app.get("args") for app in after["applications"]]
+    reconfigured = {"user_config"}
+    for name in ("chat", "gateway"):
+        old, new = deployment(before, name), deployment(after, name)
+        assert {key for key in new if old[key] != new[key]} == reconfigured
+
+
+def test_a_replica_takes_more_requests_than_its_batch_holds() -> None:
+    assert deployment(rendered(ENTRY), "chat")["max_ongoing_requests"] == 8 + 256
+
+
+@pytest.mark.parametrize(
+    ("replicas", "expected"),
+    [
+        ({"min": 2, "max": 2}, {"num_replicas": 2}),
+        (
+            {"min": 0, "max": 4, "target_ongoing": 8},
+            {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 8}},
+        ),
+    ],
+)
+def test_replicas_are_fixed_or_scale_down_to_zero(replicas: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = deployment(rendered({**ENTRY, "replicas": replicas}), "chat")
+    keys = ("num_replicas", "autoscaling_config")
+    assert {key: found[key] for key in keys if key in found} == expected
+
+
+def test_streams_are_given_longer_to_drain_than_the_longest_request_may_take() -> None:
+    config = rendered(ENTRY, timeout_s=900)
+    for name in ("chat", "gateway"):
+        assert deployment(config, name)["graceful_shutdown_timeout_s"] > 900
+
+
+def test_user_config_says_what_the_file_says_and_is_read_back_equal() -> None:
+    entry = {**ENTRY, "resources": {"memory": "1.5GiB"}}
+    user_config = deployment(rendered(entry), "chat")["user_config"]
+    assert user_config.keys() == entry.keys()
+    again = FleetConfig.model_validate({"services": [user_config]})
+    assert again == FleetConfig.model_validate({"services": [entry]})
+    assert deployment(rendered(entry), "gateway")["user_config"] == {"services": [user_config]}
+
+
+def test_a_misspelt_key_in_models_yaml_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("services:\n  - {name: a, family: transformer, model: []}\n")
+    with pytest.raises(ValidationError, match=r"services.0.model\b"):
+        load_fleet_config(path)
+
+
+def test_reading_the_configuration_and_the_fleets_commands_do_not_import_ray() -> None:
+    code = "import sys, services.app, services.fleet, services.fleet.process; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
