@@ -54,7 +54,8 @@ class LocalFleet:
         process = self.state.process
         assert process is not None
         found = [process, *process.children(recursive=True)]
-        return [each for each in found if is_alive(each) and " ".join(each.cmdline()).startswith(title)]
+        titles = [(each, title_of(each)) for each in found]
+        return [each for each, its in titles if its is not None and its.startswith(title)]
 
     def replica(self, service: str) -> psutil.Process:
         (process,) = self.processes(f"ray::ServeReplica:{service}:Replica")
@@ -69,12 +70,12 @@ class LocalFleet:
         return sum(float(line.rpartition(" ")[2]) for line in samples)
 
 
-def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs: one that has ended and waits for its parent does not."""
+def title_of(process: psutil.Process) -> str | None:
+    """Its command line; None if it has ended, even if its parent has not noticed yet."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
-        return False
+        return None
 
 
 def checkpoint(folder: Path, architecture: str, **changes: Any) -> str:

@@ -10,7 +10,7 @@ import yaml
 
 from services import fleet
 from shared.config.settings import Settings
-from tests.integration.conftest import CONTEXT, LocalFleet, checkpoint, is_alive, start
+from tests.integration.conftest import CONTEXT, LocalFleet, checkpoint, start, title_of
 
 
 def completion(url: str, model: str) -> int:
@@ -66,7 +66,7 @@ def test_of_two_fleets_side_by_side_the_other_answers_when_one_stops(local_fleet
         theirs = other.processes()
     finally:
         assert fleet.down("beside", other.settings.home)
-    assert not [process for process in theirs if is_alive(process)], "processes were left behind"
+    assert not [process for process in theirs if title_of(process) is not None], "processes were left behind"
     assert not Path(other.state.folder).exists()
     assert completion(local_fleet.url, "qwen") == completion(local_fleet.url, "llama") == httpx.codes.OK
 
