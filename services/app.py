@@ -24,6 +24,10 @@ GATEWAY_CPUS = 0.05
 WAITING_REQUESTS = 256  # requests that may wait in a replica's engine, whose own bound is in units of work
 ROUTER_QUEUE = 1024  # backstop behind the engines' typed refusal
 DRAIN_MARGIN_S = 30  # over the longest request
+# How often replicas and gateways tell Ray's autoscaler what they hold, and over how long it averages that. Ray's own
+# 10 and 30 make the first request for a service at rest wait twice as long.
+SCALING_INTERVAL_S = 1
+SCALING_WINDOW_S = 2
 HEALTH_PERIOD_S = 2
 HEALTH_TIMEOUT_S = 30
 
@@ -122,6 +126,8 @@ def _replicas(service: AnyService) -> dict[str, Any]:
             "min_replicas": count.min,
             "max_replicas": count.max,
             "target_ongoing_requests": count.target_ongoing,
+            "metrics_interval_s": SCALING_INTERVAL_S,
+            "look_back_period_s": SCALING_WINDOW_S,
         }
     }
 

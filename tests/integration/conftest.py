@@ -1,4 +1,4 @@
-"""One real fleet for all of these tests: Ray, HAProxy, the gateway and two services with tiny random models."""
+"""One real fleet for all of these tests: Ray, HAProxy, the gateway and three services with tiny random models."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def checkpoint(folder: Path, architecture: str, **changes: Any) -> str:
 
 
 def models_yaml(checkpoints: Path) -> dict[str, Any]:
-    """`tight` has room for few tokens at once: 3 layers of keys and values of 64 floats are 1,536 bytes a token."""
+    """The third service rests until it is asked.
+
+    `tight` has room for few tokens at once: 3 layers of keys and values of 64 floats are 1,536 bytes a token.
+    """
     llama = checkpoint(checkpoints / "llama", "llama")
     qwen = checkpoint(checkpoints / "qwen2", "qwen2")
     gpt2 = checkpoint(checkpoints / "gpt2", "gpt2")
@@ -97,18 +100,23 @@ def models_yaml(checkpoints: Path) -> dict[str, Any]:
     ]
     second = [{"id": "qwen", "source": qwen, "context_length": CONTEXT}]
     entries = [("first", first), ("second", second)]
-    return {
-        "services": [
-            {"name": name, "family": "transformer", "resources": resources, "models": models}
-            for name, models in entries
-        ]
+    services: list[dict[str, Any]] = [
+        {"name": name, "family": "transformer", "resources": resources, "models": models} for name, models in entries
+    ]
+    idle = {"min": 0, "max": 1}
+    at_rest = {
+        "name": "third",
+        "family": "transformer",
+        "replicas": idle,
+        "models": [{"id": "sleeper", "source": qwen}],
     }
+    return {"services": [*services, at_rest]}
 
 
 def start(folder: Path, config: dict[str, Any], *, name: str) -> LocalFleet:
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
-    settings = Settings(home=folder / "home", port=0, hold_s=20)
+    settings = Settings(home=folder / "home", port=0)
     state = fleet.up(path, name=name, settings=settings, on_progress=print)
     return LocalFleet(state, settings, path, folder)
 

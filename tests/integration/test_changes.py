@@ -57,7 +57,7 @@ def test_a_second_fleet_of_the_same_name_is_refused(local_fleet: LocalFleet) -> 
 
 def test_of_two_fleets_side_by_side_the_other_answers_when_one_stops(local_fleet: LocalFleet) -> None:
     config = yaml.safe_load(local_fleet.config_path.read_text())
-    config["services"] = config["services"][1:]
+    config["services"] = config["services"][1:2]
     other = start(local_fleet.checkpoints, config, name="beside")
     assert other.settings.home == local_fleet.settings.home
     try:

@@ -56,6 +56,8 @@ autoscaling_config:
   min_replicas: {{ $min }}
   max_replicas: {{ $max }}
   target_ongoing_requests: {{ dig "replicas" "target_ongoing" 8 . }}
+  metrics_interval_s: 1
+  look_back_period_s: 2
 {{- end -}}
 {{- end -}}
 
