@@ -90,7 +90,10 @@ def settings(**given: Any) -> Settings:
         found = Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
         raise CliError(explain(error, "CASTALIA settings")) from error
-    return found.model_copy(update={"home": found.home.expanduser().absolute()})
+    keys = found.api_keys_file
+    # A fleet's processes run in another folder.
+    whole = {"home": found.home.expanduser().absolute(), "api_keys_file": keys and keys.expanduser().absolute()}
+    return found.model_copy(update=whole)
 
 
 def explain(error: object, where: str) -> str:

@@ -19,6 +19,10 @@ class FleetError(Exception):
     """The fleet could not be started, stopped or changed. The message is for whoever runs it, and may hold paths."""
 
 
+# The start of a process is told by the wall clock, so it moves when that is set.
+CLOCK_STEP_S = 300.0
+
+
 @dataclass(frozen=True, slots=True)
 class FleetState:
     """One local fleet. `pid` and `created` (seconds since the epoch) together name its process."""
@@ -40,7 +44,8 @@ class FleetState:
         """The fleet's process, if it lives: a pid may have been given to another since."""
         try:
             process = psutil.Process(self.pid)
-            alive = process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(process.create_time() - self.created) < CLOCK_STEP_S
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
         return process if alive else None

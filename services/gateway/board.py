@@ -68,8 +68,10 @@ class ReportBoard:
 
     async def fresh(self, services: Sequence[str]) -> list[ReplicaReport]:
         """Ask every replica of these services now, and give what they say. Silent services give nothing."""
-        await asyncio.gather(*(self._ask(service) for service in services))
-        return [report for service in services for report in self._answers[service].reports]
+        if services:  # `wait`, unlike `gather`, leaves the tasks to whoever else waits for them
+            await asyncio.wait([self._ask(service) for service in services])
+        answers = [self._answers[service] for service in services if service in self._answers]
+        return [report for answer in answers for report in answer.reports]
 
     async def refresh(self, services: Sequence[str], *, wait_s: float) -> None:
         """Have stale knowledge asked for again, and wait for the answers for at most `wait_s` seconds."""

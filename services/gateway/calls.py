@@ -51,9 +51,10 @@ class Desk:
         route = state.table.route(model, task)
         record.model = model
         service = route.service.name
-        deadline_s = wishes.deadline_s - (state.tempo.clock() - record.started)
+        whole_s = wishes.within_s(stream=stream)
+        deadline_s = whole_s - (state.tempo.clock() - record.started)
         if deadline_s <= 0:
-            raise DeadlineExceeded(f"The request took its whole deadline of {wishes.deadline_s:g} seconds to arrive.")
+            raise DeadlineExceeded(f"The request took its whole deadline of {whole_s:g} seconds to arrive.")
         # A plain answer from a loaded model comes in one message. Otherwise `Accepted` must be seen to come in time.
         is_one_message = not stream and state.board.is_ready(service, model)
         call = Call(

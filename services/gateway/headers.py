@@ -20,19 +20,26 @@ PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a client asks for by header. `deadline_s` is in seconds from the request's arrival."""
+    """What a client asks for by header, in seconds from the request's arrival.
+
+    `deadline_s` bounds every answer. `patience_s`, the official client's read time-out, bounds a plain answer alone: it is
+    the longest silence that the client bears, and a stream is never silent for long.
+    """
 
     deadline_s: float
+    patience_s: float
     priority: Priority
+
+    def within_s(self, *, stream: bool) -> float:
+        """How long the answer may take."""
+        return self.deadline_s if stream else min(self.deadline_s, self.patience_s)
 
     @classmethod
     def of(cls, headers: Headers, *, longest_s: float) -> Wishes:
-        """Take the least of the deadlines. Raises InvalidRequest for a value that cannot be read."""
-        asked = [
-            _positive(headers, DEADLINE_HEADER, "milliseconds", scale=1e-3),
-            _positive(headers, READ_TIMEOUT_HEADER, "seconds", scale=1.0),
-        ]
-        return cls(min([longest_s, *(value for value in asked if value is not None)]), _priority(headers))
+        """At most `longest_s` each. Raises InvalidRequest for a value that cannot be read."""
+        deadline_s = _positive(headers, DEADLINE_HEADER, "milliseconds", scale=1e-3) or longest_s
+        patience_s = _positive(headers, READ_TIMEOUT_HEADER, "seconds", scale=1.0) or longest_s
+        return cls(min(deadline_s, longest_s), min(patience_s, longest_s), _priority(headers))
 
 
 def retries_so_far(headers: Headers) -> int:

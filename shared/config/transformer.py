@@ -6,7 +6,16 @@ from typing import ClassVar, Literal
 
 from pydantic import ByteSize, Field
 
-from shared.config.base import ModelConfig, ServiceConfig
+from shared.config.base import ConfigModel, ModelConfig, ServiceConfig
+
+
+class SamplingDefaults(ConfigModel):
+    """What a request that leaves these out gets. The values here are OpenAI's: the model's own distribution."""
+
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_k: int = Field(default=0, ge=0, description="0: no limit")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
 
 
 class TransformerModel(ModelConfig):
@@ -17,6 +26,7 @@ class TransformerModel(ModelConfig):
 
     context_length: int | None = Field(default=None, ge=16, description="None: the model's own, at most 2048")
     cache_memory: ByteSize = Field(default=ByteSize(256 * 2**20), gt=0)
+    sampling: SamplingDefaults = SamplingDefaults()
     prefill_tokens: int = Field(default=64, ge=1, description="the most prompt tokens that one step reads for a row")
 
 

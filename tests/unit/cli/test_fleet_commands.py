@@ -21,6 +21,14 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models.yaml"
 
 
+def test_a_relative_file_of_keys_is_meant_from_where_the_command_runs(
+    run: Run, fleets: FakeFleets, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASTALIA_API_KEYS_FILE", "keys.txt")
+    assert run("up").exit_code == 0
+    assert fleets.started[0][2].api_keys_file == Path.cwd() / "keys.txt"
+
+
 def test_up_starts_the_fleet_and_shows_three_things_to_try(run: Run, fleets: FakeFleets, models: Path) -> None:
     result = run("up", "--port", "8123", "--name", "mine")
     assert result.exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 
@@ -146,6 +147,15 @@ async def test_metrics_ask_for_fresh_reports_and_are_well_formed(gateway: Gatewa
     tokens = {"model": MODEL, "tenant": "default", "kind": "completion"}
     assert samples["castalia_tokens_total", *sorted(tokens.items())] == 4
     assert samples["castalia_requests_in_flight",] == 1  # the scrape itself
+
+
+async def test_a_scraper_that_leaves_does_not_take_the_reports_from_the_next() -> None:
+    gateway = make_gateway(FakeDispatcher(known={"chat": [report()]}))
+    first = asyncio.create_task(gateway.state.board.fresh(["chat"]))
+    second = asyncio.create_task(gateway.state.board.fresh(["chat"]))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert [found.service for found in await second] == ["chat"]
 
 
 async def test_a_clients_path_and_model_never_become_labels(gateway: Gateway) -> None:

@@ -181,15 +181,16 @@ async def test_the_call_carries_what_the_request_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "deadline_s"),
+    ("headers", "stream", "deadline_s"),
     [
-        ({}, 7.0),
-        ({"x-stainless-read-timeout": "600"}, 7.0),
-        ({"x-stainless-read-timeout": "4.5"}, 4.5),
-        ({"x-castalia-deadline-ms": "2500", "x-stainless-read-timeout": "4.5"}, 2.5),
+        ({}, False, 7.0),
+        ({"x-stainless-read-timeout": "600"}, False, 7.0),
+        ({"x-stainless-read-timeout": "4.5"}, False, 4.5),
+        ({"x-castalia-deadline-ms": "2500", "x-stainless-read-timeout": "4.5"}, False, 2.5),
+        ({"x-castalia-deadline-ms": "2500", "x-stainless-read-timeout": "1"}, True, 2.5),  # it bounds silence alone
     ],
 )
-async def test_the_least_deadline_holds(headers: dict[str, str], deadline_s: float) -> None:
+async def test_the_least_deadline_holds(headers: dict[str, str], stream: bool, deadline_s: float) -> None:
     dispatcher = FakeDispatcher()
     gateway = make_gateway(dispatcher, tempo=Tempo(clock=Clock()), timeout_s=7)
     seen: list[Errand] = []
@@ -199,7 +200,7 @@ async def test_the_least_deadline_holds(headers: dict[str, str], deadline_s: flo
 
     gateway.state.carrier = SimpleNamespace(carry=carry)  # type: ignore[assignment]
     async with gateway.client() as client:
-        await client.post(CHAT, json=chat(), headers=headers)
+        await client.post(CHAT, json=chat(stream=stream), headers=headers)
     assert seen[0].deadline_s == seen[0].call.deadline_s == deadline_s
 
 
