@@ -19,7 +19,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: $(VENV)/.base  ## set everything up and serve the embedded fleet until Ctrl-C
+run: $(VENV)/.base  ## set everything up and serve the embedded fleet, and say what to try
 	@$(BIN)/castalia up --models models.yaml
 
 test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of engine, gateway and shared

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
@@ -22,7 +25,7 @@ NameOption = Annotated[str, typer.Option(help="The fleet's name; fleets of diffe
 THINGS_TO_TRY = """
 Try:
 
-  castalia chat{url_option}
+  {castalia} chat{url_option}
 
   curl {url}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
@@ -65,7 +68,7 @@ def up(
         def ready(state: FleetState) -> None:
             waiting.stop()
             out.print(welcome(state, config), markup=False, highlight=False, soft_wrap=True)
-            out.print("Ctrl-C stops it." if not detach else f"Stop it with: castalia down {name}", highlight=False)
+            out.print("Ctrl-C stops it." if not detach else f"Stop it with: {_castalia()} down {name}", highlight=False)
 
         def progress(message: str) -> None:
             waiting.update(message)
@@ -125,7 +128,16 @@ def welcome(state: FleetState, config: FleetConfig) -> str:
         config.services[0].models[0].id,
     )
     url_option = "" if state.url == DEFAULT_URL else f" --url {state.url}"
-    return f"Ready at {state.url}\n" + THINGS_TO_TRY.format(url=state.url, model=model, url_option=url_option)
+    things = THINGS_TO_TRY.format(castalia=_castalia(), url=state.url, model=model, url_option=url_option)
+    return f"Ready at {state.url}\n{things}"
+
+
+def _castalia() -> str:
+    """How to call this program from here: by its name if a shell finds it, else by its path."""
+    beside = Path(sys.executable).with_name("castalia")
+    if shutil.which("castalia") is not None or not beside.exists():
+        return "castalia"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _refuse_relative(config: FleetConfig) -> None:
