@@ -1,7 +1,8 @@
 """Owns which of a service's models are loaded: loads, leases and evictions. Never sees a request or a tensor.
 
 A model is loaded on a worker thread while its neighbours keep stepping, and handed to the engine between two steps.
-Loads happen one at a time, so that what they take is counted before the next begins.
+Loads happen one at a time, so that what they take is counted before the next begins; they wait for room outside that
+turn, since another model may fit meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gc
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from shared.errors import ModelLoading, ModelNotFound
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_S = 0.02  # a row that was aborted leaves at the next step boundary
+ROOM_RECHECK_S = 0.5  # that a model is no longer wanted is no event
 
 
 class Registry(Protocol):
@@ -43,7 +45,7 @@ class ModelPool:
 
     `resolve` finds a source's verified folder and `loader` a family's load function; both run on worker threads.
     The memory of the loaded models, by their own account, stays within the service's `resources.memory`; only models
-    without users are evicted, the least recently used first.
+    that nobody wants (`ModelSlot.is_wanted`) are evicted, the least recently used first.
     """
 
     def __init__(
@@ -79,7 +81,10 @@ class ModelPool:
             same = old is not None and (old.family, old.config) == (service.family, config)
             slots[config.id] = old if old is not None and same else ModelSlot(service.family, config)
         gone = [slot for model, slot in self._slots.items() if slots.get(model) is not slot]
-        self._budget, self._slots = int(service.resources.memory), slots
+        if (budget := int(service.resources.memory)) != self._budget:
+            for slot in slots.values():
+                slot.forgive()  # what was too large may fit now
+        self._budget, self._slots = budget, slots
         for slot in gone:
             self._leaving[slot] = asyncio.create_task(self._retire(slot))
         self._changed.set()
@@ -87,7 +92,7 @@ class ModelPool:
     async def warm_up(self) -> None:
         """Load models in the order of the configuration as far as they fit beside each other. Raises nothing."""
         for slot in list(self._slots.values()):
-            if slot.state == "cold":
+            if self._hosts(slot) and slot.state == "cold":
                 await asyncio.wait({self._start(slot)})
 
     @asynccontextmanager
@@ -102,7 +107,9 @@ class ModelPool:
             raise ModelNotFound(model)
         slot.users += 1
         try:
-            yield slot.loaded or await self._load_within(slot, wait_s)
+            loaded = slot.loaded or await self._load_within(slot, wait_s)
+            slot.wanted_until = 0.0
+            yield loaded
         finally:
             slot.users -= 1
             slot.last_used = self._clock()
@@ -121,18 +128,19 @@ class ModelPool:
         while slot.loaded is None:
             now = self._clock()
             slot.check_retry(now)
-            if slot in self._leaving:
+            if not self._hosts(slot):
                 raise ModelLoading(f"Model '{slot.config.id}' is being replaced.", retry_after=1)
             load = self._start(slot)
             if slot.cannot_load_within(deadline - now, now):
-                raise ModelLoading(f"Model '{slot.config.id}' is loading.", retry_after=slot.rest_s(now))
+                retry_after = slot.want_back(now)
+                raise ModelLoading(f"Model '{slot.config.id}' is loading.", retry_after=retry_after)
             await asyncio.wait({load}, timeout=deadline - now)
         return slot.loaded
 
     def _start(self, slot: ModelSlot) -> asyncio.Task[None]:
         """Begin a load, or join the one that runs. The task raises nothing: the slot holds the outcome."""
         if slot.loading is None:
-            slot.began_at = self._clock()
+            slot.began_at = None
             slot.loading = asyncio.create_task(self._load(slot))
         return slot.loading
 
@@ -141,8 +149,7 @@ class ModelPool:
             folder = await asyncio.to_thread(self._resolve, slot.config.source)
             slot.weight_bytes = await asyncio.to_thread(_weight_bytes, folder)
             await self._predecessor_left(slot)
-            async with self._load_turn:
-                await self._load_from(folder, slot)
+            await self._load_from(folder, slot)
         except Exception as error:
             slot.fail(error, self._clock(), permanent=isinstance(error, ModelTooLarge))
             log.exception("model %s failed to load, %d times in a row", slot.config.id, slot.failures)
@@ -151,43 +158,59 @@ class ModelPool:
             self._changed.set()
 
     async def _load_from(self, folder: Path, slot: ModelSlot) -> None:
-        """Make room and load. A model that turns out larger than the room made for it is dropped and loaded again."""
-        while await self._make_room(slot):
-            loaded = await asyncio.to_thread(self._loader(slot.family), slot.config, folder)
-            slot.memory = loaded.memory
-            if loaded.memory <= self._free:
-                await self._registry.register(slot.config.id, loaded.sampler)
-                slot.succeed(loaded, self._clock())
-                log.info("model %s is ready after %.1f s", slot.config.id, slot.load_s)
+        """Load once there is room. A model that turns out larger than the room made for it is dropped and loaded again.
+
+        Without effect if there is no room and nobody wants the model, or if it is no longer hosted.
+        """
+        while slot.loaded is None:
+            async with self._load_turn:
+                if await self._make_room(slot):
+                    await self._fill_room(folder, slot)
+                    continue
+            if not self._hosts(slot) or not slot.is_wanted(self._clock()):
                 return
-            del loaded
-            await asyncio.to_thread(_collect)
+            await self._change(ROOM_RECHECK_S)
+
+    async def _fill_room(self, folder: Path, slot: ModelSlot) -> None:
+        slot.began_at = self._clock()
+        loaded = await asyncio.to_thread(self._loader(slot.family), slot.config, folder)
+        slot.memory = loaded.memory
+        if self._hosts(slot) and loaded.memory <= self._free:
+            await self._registry.register(slot.config.id, loaded.sampler)
+            slot.succeed(loaded, self._clock())
+            log.info("model %s is ready after %.1f s", slot.config.id, slot.load_s)
+            return
+        slot.began_at = None
+        del loaded
+        await asyncio.to_thread(_collect)
 
     async def _predecessor_left(self, slot: ModelSlot) -> None:
         """Wait until what served under this id before is gone: an id is registered once."""
-        while slot not in self._leaving and any(old.config.id == slot.config.id for old in self._leaving):
+        while self._hosts(slot) and any(old.config.id == slot.config.id for old in self._leaving):
             await self._change()
 
     async def _make_room(self, slot: ModelSlot) -> bool:
-        """Wait and evict until the slot's model has room. False if nobody waits for it, or if it is leaving itself."""
-        while slot not in self._leaving:
+        """Evict until the slot's model has room, if it is wanted and that is enough. Whether it has room now."""
+        while self._hosts(slot):
             if slot.memory is not None and slot.memory > self._budget:
                 raise ModelTooLarge(f"it needs {slot.memory:,} bytes, and its service has {self._budget:,}")
-            needed = min(slot.expected_memory, self._budget)
+            needed, now = min(slot.expected_memory, self._budget), self._clock()
             if needed <= self._free:
                 return True
-            if not slot.users:
+            idle = [other for other in self._slots.values() if other.loaded is not None and not other.is_wanted(now)]
+            if not slot.is_wanted(now) or needed > self._free + sum(other.memory or 0 for other in idle):
                 return False
-            idle = [other for other in self._slots.values() if other.loaded is not None and not other.users]
-            if needed <= self._free + sum(other.memory or 0 for other in idle):
-                await self._evict(min(idle, key=lambda other: other.last_used))
-            else:
-                await self._change()
+            await self._evict(min(idle, key=lambda other: other.last_used))
         return False
 
-    async def _change(self) -> None:
+    def _hosts(self, slot: ModelSlot) -> bool:
+        """Whether the slot was neither replaced nor removed."""
+        return self._slots.get(slot.config.id) is slot
+
+    async def _change(self, timeout_s: float | None = None) -> None:
         self._changed.clear()
-        await self._changed.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     @property
     def _free(self) -> int:

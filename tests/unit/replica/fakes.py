@@ -87,10 +87,12 @@ class FakeRegistry:
 
     models: dict[str, Sampler[Any, Any, Any]] = field(default_factory=dict[str, Sampler[Any, Any, Any]])
     busy: set[str] = field(default_factory=set[str])
+    registered: list[str] = field(default_factory=list[str])  # ever
 
     async def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None:
         assert model not in self.models, "registered twice"
         self.models[model] = sampler
+        self.registered.append(model)
 
     async def unregister(self, model: str) -> None:
         if model in self.busy:

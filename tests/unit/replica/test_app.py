@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.app import load_fleet_config, serve_config
+from services.app import SCALING_INTERVAL_S, SCALING_WINDOW_S, load_fleet_config, serve_config
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
@@ -51,7 +51,15 @@ def test_a_replica_takes_more_requests_than_its_batch_holds() -> None:
         ({"min": 2, "max": 2}, {"num_replicas": 2}),
         (
             {"min": 0, "max": 4, "target_ongoing": 8},
-            {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 8}},
+            {
+                "autoscaling_config": {
+                    "min_replicas": 0,
+                    "max_replicas": 4,
+                    "target_ongoing_requests": 8,
+                    "metrics_interval_s": SCALING_INTERVAL_S,
+                    "look_back_period_s": SCALING_WINDOW_S,
+                }
+            },
         ),
     ],
 )

@@ -70,16 +70,6 @@ async def test_a_leased_model_is_never_evicted_and_the_next_waits_for_its_end() 
     await waiting
 
 
-async def test_a_load_that_nobody_waits_for_any_longer_gives_up_its_claim() -> None:
-    pool = pool_of(Loader({"a": loaded(60), "b": loaded(60)}), FakeRegistry())
-    pool.apply(service("a", "b", memory=100))
-    async with pool.lease("a", wait_s=10):
-        with pytest.raises(ModelLoading):
-            async with pool.lease("b", wait_s=0.01):
-                pass
-        await until(lambda: pool.slots["b"].state == "cold")
-
-
 async def test_a_model_larger_than_its_service_fails_for_good_without_being_tried_again() -> None:
     clock = Clock()
     loader = Loader({"a": loaded(200), "b": loaded(10)})
@@ -93,6 +83,15 @@ async def test_a_model_larger_than_its_service_fails_for_good_without_being_trie
             pass
     assert loader.loads.count("a") == 1
     assert ready(pool) == {"b"}
+
+
+async def test_a_model_that_was_too_large_loads_once_its_service_is_given_more_memory() -> None:
+    pool = pool_of(Loader({"a": loaded(200)}), FakeRegistry())
+    pool.apply(service("a", memory=100))
+    await pool.warm_up()
+    pool.apply(service("a", memory=300))
+    async with pool.lease("a", wait_s=10):
+        assert ready(pool) == {"a"}
 
 
 async def test_a_failed_load_fails_every_waiter_without_showing_its_cause() -> None:
@@ -242,6 +241,7 @@ async def test_a_model_removed_while_it_loads_is_not_left_in_the_engine() -> Non
     loader.gate.set()
     await warming
     await until(lambda: set(registry.models) == {"b"})
+    assert registry.registered == ["b"]
 
 
 async def test_a_waiter_of_a_model_that_is_replaced_meanwhile_is_told_to_come_again() -> None:
