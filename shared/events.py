@@ -22,13 +22,17 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token's log-probability (natural log) under the unmodified distribution, and the likeliest alternatives."""
+    """One token's log-probability (natural log) under the unmodified distribution, and the likeliest alternatives.
+
+    `offset` is how many characters of the row's text precede the token's own; alternatives have none.
+    """
 
     token: str
     token_id: int
     bytes: tuple[int, ...]
     logprob: float
     top: tuple[TokenLogprob, ...] = ()
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

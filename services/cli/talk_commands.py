@@ -21,7 +21,8 @@ TokensOption = Annotated[
     int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.", rich_help_panel=SAMPLING)
 ]
 TemperatureOption = Annotated[
-    float, typer.Option("--temperature", "-t", min=0, max=2, help="0 is greedy.", rich_help_panel=SAMPLING)
+    float | None,
+    typer.Option("--temperature", "-t", min=0, max=2, help="0 is greedy. [the model's own]", rich_help_panel=SAMPLING),
 ]
 TopPOption = Annotated[
     float | None, typer.Option(min=0, max=1, help="Choose among this share of probability.", rich_help_panel=SAMPLING)
@@ -65,7 +66,7 @@ def generate(
         bool, typer.Option("--complete", help="Go on with the prompt's text instead of answering it.")
     ] = False,
     max_tokens: TokensOption = 256,
-    temperature: TemperatureOption = 0.7,
+    temperature: TemperatureOption = None,
     top_p: TopPOption = None,
     top_k: TopKOption = None,
     min_p: MinPOption = None,
@@ -109,7 +110,7 @@ def chat(
     model: ModelOption = None,
     system: SystemOption = None,
     max_tokens: TokensOption = None,
-    temperature: TemperatureOption = 0.7,
+    temperature: TemperatureOption = None,
     top_p: TopPOption = None,
     top_k: TopKOption = None,
     min_p: MinPOption = None,

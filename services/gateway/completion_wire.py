@@ -21,7 +21,6 @@ class CompletionStream:
         self._include_usage = include_usage
         self._head = envelope.head(KIND)
         self._tail = '}],"usage":null}\n\n' if include_usage else "}]}\n\n"
-        self._offsets: dict[int, int] = {}  # by row: characters of text whose tokens were written
 
     def encode(self, batch: Sequence[RowEvent]) -> bytes:
         out: list[str] = []
@@ -29,7 +28,7 @@ class CompletionStream:
             if isinstance(event, TextDelta):
                 self._counts.note(row, event)
                 out.append(
-                    f'{self._head}{row},"text":{json.dumps(event.text)},"logprobs":{self._logprobs(row, event)},'
+                    f'{self._head}{row},"text":{json.dumps(event.text)},"logprobs":{_logprobs(event)},'
                     f'"finish_reason":null{self._tail}'
                 )
             elif isinstance(event, Finished):
@@ -39,11 +38,9 @@ class CompletionStream:
     def last(self) -> bytes:
         return self._envelope.usage_event(KIND, self._counts) if self._include_usage else b""
 
-    def _logprobs(self, row: int, delta: TextDelta) -> str:
-        if delta.logprobs is None:
-            return "null"
-        logprobs, self._offsets[row] = completion_logprobs(delta.logprobs, offset=self._offsets.get(row, 0))
-        return json.dumps(logprobs)
+
+def _logprobs(delta: TextDelta) -> str:
+    return "null" if delta.logprobs is None else json.dumps(completion_logprobs(delta.logprobs))
 
 
 def completion(envelope: Envelope, transcript: Transcript) -> bytes:
@@ -52,7 +49,7 @@ def completion(envelope: Envelope, transcript: Transcript) -> bytes:
         {
             "index": row,
             "text": choice.text,
-            "logprobs": None if choice.logprobs is None else completion_logprobs(choice.logprobs, offset=0)[0],
+            "logprobs": None if choice.logprobs is None else completion_logprobs(choice.logprobs),
             "finish_reason": choice.finish_reason,
         }
         for row, choice in transcript.in_order()

@@ -22,8 +22,8 @@ PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 class Wishes:
     """What a client asks for by header, in seconds from the request's arrival.
 
-    `deadline_s` bounds every answer. `patience_s`, the official client's read time-out, bounds a plain answer alone: it is
-    the longest silence that the client bears, and a stream is never silent for long.
+    `deadline_s` bounds every answer. `patience_s`, the official client's read time-out, bounds a plain answer alone: it
+    is the longest silence that the client bears, and a stream is never silent for long.
     """
 
     deadline_s: float

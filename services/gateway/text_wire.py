@@ -108,21 +108,13 @@ def _chat_token(token: TokenLogprob) -> dict[str, object]:
     return {"token": token.token, "bytes": list(token.bytes), "logprob": finite(token.logprob)}
 
 
-def completion_logprobs(tokens: Sequence[TokenLogprob], *, offset: int) -> tuple[dict[str, object], int]:
-    """OpenAI's `choices[].logprobs` of completions, and the text offset at which the next piece starts.
-
-    `offset` is where these tokens start, in characters. A token that follows nothing has NaN, which becomes null.
-    """
-    offsets: list[int] = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.token)
+def completion_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object]:
+    """OpenAI's `choices[].logprobs` of completions. A token that follows nothing has NaN, which becomes null."""
     known = [not math.isnan(token.logprob) for token in tokens]
     tops = [{top.token: finite(top.logprob) for top in token.top} for token in tokens]
-    logprobs: dict[str, object] = {
+    return {
         "tokens": [token.token for token in tokens],
         "token_logprobs": [finite(t.logprob) if is_known else None for t, is_known in zip(tokens, known, strict=True)],
         "top_logprobs": [top if is_known else None for top, is_known in zip(tops, known, strict=True)],
-        "text_offset": offsets,
+        "text_offset": [token.offset for token in tokens],
     }
-    return logprobs, offset

@@ -19,6 +19,7 @@ Index = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 TokenId = Index
 TokenIdList = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$", description="a token id")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # OpenAI's rule; templates may print it as markup
 LogitBias = dict[TokenKey, Annotated[float, Field(ge=-100.0, le=100.0)]]
 
 
@@ -30,7 +31,7 @@ class TextPart(RequestModel):
 class ChatMessage(RequestModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=2048, fail_fast=True)]
-    name: str | None = None
+    name: Name | None = None
 
     @property
     def text(self) -> str:
@@ -43,7 +44,7 @@ class StreamOptions(RequestModel):
 
 
 class SamplingRequest(RequestModel):
-    """How tokens are chosen. Defaults are OpenAI's; a model's own generation defaults are not applied."""
+    """How tokens are chosen. What is left out is as models.yaml says of the model, else OpenAI's default."""
 
     model: str = Field(min_length=1, max_length=256)
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
@@ -57,7 +58,7 @@ class SamplingRequest(RequestModel):
     min_p: float | None = Field(default=None, ge=0.0, le=1.0)
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
-    repetition_penalty: float | None = Field(default=None, gt=0.0, le=10.0)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10.0)
     logit_bias: Annotated[LogitBias, Field(max_length=1024)] | None = None
     min_tokens: Index | None = None
     ignore_eos: bool = False

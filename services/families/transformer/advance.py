@@ -67,7 +67,10 @@ class RowText:
         if last:
             new += self._detokenizer.flush(state)
         characters = row.characters + len(new)
-        entries = row.logprobs if ended or logprob is None else (*row.logprobs, (characters, logprob))
+        entries = row.logprobs
+        if logprob is not None and not ended:
+            start = len(params.echo or "") + row.characters
+            entries = (*entries, (characters, logprob._replace(offset=start)))
 
         scan = scan_stops(row.held + new, params.stops, armed=made >= params.min_tokens)
         finish = FinishReason.STOP if ended or scan.stopped else FinishReason.LENGTH if last else None
@@ -85,8 +88,18 @@ class RowText:
         params = row.params
         if made == 1 and params.echo is not None:
             text = params.echo + text
-            given = (*prompt, *given)
+            given = (*self._placed(params, prompt), *given)
         return TextChunk(text, len(params.prompt), made, None if params.logprobs is None else given)
+
+    def _placed(self, params: GenerateParams, scored: Sequence[RawLogprob]) -> list[RawLogprob]:
+        """The prompt's log-probabilities at their places in the echo; special tokens take no room in it."""
+        state, at, end = self._detokenizer.start(()), 0, len(params.echo or "")
+        placed: list[RawLogprob] = []
+        for raw in scored:
+            placed.append(raw._replace(offset=min(at, end)))
+            state, piece = self._detokenizer.push(state, raw.token)
+            at += len(piece)
+        return placed
 
 
 def score_prompt(row: RowState, piece: Sequence[int], logits: Tensor) -> tuple[RawLogprob, ...]:

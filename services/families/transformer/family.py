@@ -99,7 +99,7 @@ def _assemble(
     )
     return LoadedModel(
         sampler=sampler,
-        tasks=_tasks(config, Generation(vocabulary, limits), encoder),
+        tasks=_tasks(config, Generation(vocabulary, limits, config.sampling), encoder),
         memory=memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
         revision=_revision(config.source),
@@ -118,11 +118,11 @@ def _tasks(
     config: TransformerModel, generation: Generation, encoder: ChatEncoder | None
 ) -> Mapping[str, Task[Any, Any, Any, Any]]:
     """Every task that the model does: chat needs a chat template."""
-    vocabulary = generation.vocabulary
+    vocabulary, limits = generation.vocabulary, generation.limits
     tasks: dict[str, Task[Any, Any, Any, Any]] = {
         "completion": CompletionTask(generation),
-        "tokenize": TokenizeTask(vocabulary, encoder, config.id),
-        "detokenize": DetokenizeTask(vocabulary),
+        "tokenize": TokenizeTask(vocabulary, limits, encoder, config.id),
+        "detokenize": DetokenizeTask(vocabulary, limits),
     }
     return tasks if encoder is None else {"chat": ChatTask(generation, encoder), **tasks}
 

@@ -86,7 +86,7 @@ class SlotForward:
 
 
 class Turn(NamedTuple):
-    """A row's claim to read a piece of its prompt: the step of its last piece, the next one's length, its kind."""
+    """A row's claim to read a piece of its prompt: the step of its last piece or start, the next's length, its kind."""
 
     read_at: int
     tokens: int

@@ -75,6 +75,7 @@ class RawLogprob(NamedTuple):
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...]
+    offset: int = 0  # characters of the row's answer, an echoed prompt included, before the token
 
 
 @dataclass(frozen=True, slots=True)

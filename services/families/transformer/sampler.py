@@ -67,7 +67,8 @@ class TransformerSampler:
         if isinstance(params, ReadyParams):
             return ReadyState(params)
         seen = Seen.of(params.sampling, params.prompt, self._limits.vocabulary, self._cache.device)
-        row = RowState(params, seen, self._text.start(params))
+        # As if read just now: a stream of newcomers must not starve a prompt that is half read.
+        row = RowState(params, seen, self._text.start(params), read_at=self._step)
         with device_errors():
             self.table.join(row, self._limits.max_batch_size)
         return row
@@ -150,7 +151,10 @@ class TransformerSampler:
         return moves
 
     def _commit(self, move: Advance) -> None:
-        """The only place that changes rows. A row that is not finite keeps its mark, and is wiped when it leaves."""
+        """The only place that changes rows. A row that is not finite keeps its mark, and is wiped when it leaves.
+
+        Refuses nothing: what could be wrong with a move (a token outside the vocabulary) is ruled out where it is made.
+        """
         row, spoken = move.row, move.spoken
         if not move.finite:
             return

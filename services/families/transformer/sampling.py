@@ -58,19 +58,21 @@ class Choice(NamedTuple):
 
 class Chosen(NamedTuple):
     tokens: list[int]
-    finite: list[bool]  # False: the row's logits hold nan or +inf, or nothing but -inf; its token means nothing
+    finite: list[bool]  # False: the logits, or what the rules made of them, hold nan or +inf, or only -inf: no token
 
 
 def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> Chosen:
     """One token a row. logits (B, V) float32, any device; unchanged."""
     peaks = logits.amax(-1)
-    finite: list[bool] = peaks.isfinite().tolist()
+    sound = peaks.isfinite()
     modified = [i for i, choice in enumerate(choices) if choice.modifies]
     if modified:
         logits = logits.clone()
         for i in modified:
             _modify(logits[i], choices[i])
         peaks = logits.amax(-1)
+        sound &= peaks.isfinite()  # a rule can overflow, or ban all that was left
+    finite: list[bool] = sound.tolist()
     tokens = [0] * len(choices)
     for temperature_zero, choose in ((True, _greedy), (False, _draw)):
         rows = [i for i, c in enumerate(choices) if finite[i] and (c.options.temperature == 0) == temperature_zero]
@@ -160,11 +162,12 @@ def _draw_truncated(weights: Tensor, choices: Sequence[Choice], widths: Sequence
 def _inverse(weights: Tensor, uniforms: Sequence[float]) -> Tensor:
     """Index of the first cumulative weight over uniform * total; weights (R, N) >= 0, overwritten -> (R,) int64.
 
-    A float32 uniform below 1 times the total rounds to less than the total, so that index has a weight over 0.
+    A float32 uniform below 1 times the total rounds to less than the total, so that index has a weight over 0. It is
+    in [0, N) whatever the weights are: an id outside the vocabulary would break the step of every other row.
     """
     cumulative = weights.cumsum_(-1)
     goal = cumulative[:, -1] * weights.new_tensor(uniforms)
-    return torch.searchsorted(cumulative, goal[:, None], right=True)[:, 0]
+    return torch.searchsorted(cumulative, goal[:, None], right=True)[:, 0].clamp_(max=weights.shape[-1] - 1)
 
 
 def token_logprob(logits: Tensor, token: int, alternatives: int) -> RawLogprob:

@@ -37,9 +37,9 @@ class RowState:
     generated: int = 0
     held: str = ""  # text that may be the beginning of a stop string
     characters: int = 0  # of text made so far, held text included
-    logprobs: tuple[tuple[int, RawLogprob], ...] = ()  # of held text: (characters up to the token's end, it)
+    logprobs: tuple[tuple[int, RawLogprob], ...] = ()  # of held text: (characters made at its end, it)
     prompt_logprobs: tuple[RawLogprob, ...] = ()
-    read_at: int = 0  # the step that last read a piece of the prompt
+    read_at: int = 0  # the step that last read a piece of the prompt, or that the row started at
     dirty: bool = False  # cells past `length` may hold anything, nan included
     rng: torch.Generator = field(init=False)
     uniform: float = field(init=False)
@@ -65,7 +65,10 @@ class RowState:
 
 
 class SlotTable:
-    """Rows by slot: a dense prefix of the cache, decoding rows first, so that a step reads it without gathering."""
+    """Rows by slot: a dense prefix of the cache, decoding rows first, so that a step reads it without gathering.
+
+    Slots behind the prefix hold finite values only: who leaves or moves while dirty has its old slot wiped.
+    """
 
     def __init__(self, cache: SlotCache) -> None:
         self._cache = cache
@@ -115,8 +118,10 @@ class SlotTable:
             self._cache.clear()
 
     def _move(self, source: int, target: int) -> None:
-        """Put the row of one slot over the gap at another; the source is the gap then."""
+        """Put the row of one slot over the gap at another; the source is the gap then, and holds finite values."""
         if source != target:
             mover = self._rows[source]
             self._cache.copy_row(source, target, mover.length)
+            if mover.dirty:
+                self._cache.wipe_row(source)
             self._rows[target], mover.slot = mover, target

@@ -15,6 +15,7 @@ from services.families.transformer.params import (
 )
 from services.families.transformer.tokenizer import Vocabulary
 from services.nn.rng import derive_seed
+from shared.config.transformer import SamplingDefaults
 from shared.errors import ContextTooLong, InvalidRequest, UnsupportedTask
 from shared.events import TextDelta, TokenIds, TokenLogprob
 from shared.schemas.text import (
@@ -25,6 +26,11 @@ from shared.schemas.text import (
     TokenizeRequest,
 )
 
+# Below this a temperature is 0, greedy: float32 cannot tell the draw from the likeliest token, nor divide by it safely.
+LEAST_TEMPERATURE = 1e-5
+# Tokenize and detokenize never meet the model, but their answer is one message: this many contexts of tokens at most.
+READY_CONTEXTS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class TextLimits:
@@ -34,6 +40,16 @@ class TextLimits:
     bound: str
     vocabulary: int
 
+    def check_ready(self, got: int, param: str, *, unit: str = "tokens", each: int = 1) -> None:
+        """Raises InvalidRequest for more units than READY_CONTEXTS contexts hold, at `each` units a token."""
+        limit = READY_CONTEXTS * self.context * each
+        if got > limit:
+            raise InvalidRequest(
+                f"Tokenize and detokenize take at most {limit} {unit}, for {READY_CONTEXTS} times the context of "
+                f"{self.context} tokens; got {got}.",
+                param=param,
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -41,6 +57,7 @@ class Generation:
 
     vocabulary: Vocabulary
     limits: TextLimits
+    defaults: SamplingDefaults
 
     def row_length(self, prompt: Sequence[int], asked: int | None, param: str) -> int:
         """New tokens that the row may make; `asked` None is up to the end of the context. Raises ContextTooLong."""
@@ -54,11 +71,14 @@ class Generation:
         return limit - got if asked is None else asked
 
     def options(self, request: SamplingRequest) -> SamplingOptions:
+        """What the request says, else the model's configured defaults; below LEAST_TEMPERATURE is greedy."""
+        defaults = self.defaults
+        temperature = defaults.temperature if request.temperature is None else request.temperature
         return SamplingOptions(
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_k=request.top_k or 0,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            min_p=request.min_p or 0.0,
+            temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
+            top_k=defaults.top_k if request.top_k is None else request.top_k,
+            top_p=defaults.top_p if request.top_p is None else request.top_p,
+            min_p=defaults.min_p if request.min_p is None else request.min_p,
             repetition_penalty=1.0 if request.repetition_penalty is None else request.repetition_penalty,
             presence_penalty=request.presence_penalty or 0.0,
             frequency_penalty=request.frequency_penalty or 0.0,
@@ -116,7 +136,7 @@ class Generation:
     def _logprob(self, raw: RawLogprob) -> TokenLogprob:
         top = tuple(self._logprob(RawLogprob(token, logprob, ())) for token, logprob in raw.top)
         data = self.vocabulary.token_bytes(raw.token)
-        return TokenLogprob(data.decode(errors="replace"), raw.token, tuple(data), raw.logprob, top)
+        return TokenLogprob(data.decode(errors="replace"), raw.token, tuple(data), raw.logprob, top, raw.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +186,31 @@ class CompletionTask:
 
 @dataclass(frozen=True, slots=True)
 class TokenizeTask:
-    """Ids of a prompt or of a conversation, as completion and chat would read it."""
+    """Ids of a prompt or of a conversation, as completion and chat would read it. Bounded by READY_CONTEXTS."""
 
     vocabulary: Vocabulary
+    limits: TextLimits
     encoder: ChatEncoder | None
     model: str
 
     def prepare(self, request: TokenizeRequest) -> list[ReadyParams]:
         if request.messages is None:
-            ids = self.vocabulary.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
+            param, prompt = "prompt", request.prompt or ""
+            self._check_text(len(prompt), param)
+            ids = self.vocabulary.encode(prompt, add_special_tokens=request.add_special_tokens)
         elif self.encoder is None:
             raise UnsupportedTask(model=self.model, task="chat", tasks=("completion", "tokenize", "detokenize"))
         else:
+            param = "messages"
+            self._check_text(sum(len(message.text) for message in request.messages), param)
             ids = self.encoder.encode(request.messages)
+        self.limits.check_ready(len(ids), param)
         tokens = tuple(self.vocabulary.token_bytes(i).decode(errors="replace") for i in ids)
         return [ReadyParams("tokenize", TokenIds(tuple(ids), tokens))]
+
+    def _check_text(self, characters: int, param: str) -> None:
+        """Refuse without tokenising what is too long even if every token were the longest."""
+        self.limits.check_ready(characters, param, unit="characters", each=self.vocabulary.longest)
 
     def encode(self, chunk: TokenIds) -> TokenIds:
         return chunk
@@ -188,11 +218,13 @@ class TokenizeTask:
 
 @dataclass(frozen=True, slots=True)
 class DetokenizeTask:
-    """Text of token ids, special tokens included."""
+    """Text of token ids, special tokens included. Bounded by READY_CONTEXTS."""
 
     vocabulary: Vocabulary
+    limits: TextLimits
 
     def prepare(self, request: DetokenizeRequest) -> list[ReadyParams]:
+        self.limits.check_ready(len(request.tokens), "tokens")
         check_ids(request.tokens, self.vocabulary.size, "tokens")
         text = self.vocabulary.decode(request.tokens, skip_special_tokens=False)
         return [ReadyParams("detokenize", TextDelta(text, len(request.tokens), 0))]

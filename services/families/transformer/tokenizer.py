@@ -29,7 +29,8 @@ class Backend(Protocol):
 class Vocabulary:
     """One model's tokenizer. Thread-safe: nothing changes after construction.
 
-    `size` is one more than the largest id. Raises UnsupportedModel if the tokenizer has no `tokenizers` form.
+    `size` is one more than the largest id; `longest` bounds the characters of a text that one token takes.
+    Raises UnsupportedModel if the tokenizer has no `tokenizers` form.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -48,6 +49,7 @@ class Vocabulary:
         self._pieces = [pieces.get(i, "") for i in range(self.size)]
         self.byte_level = _is_byte_level(json.loads(spec)["decoder"])
         self._bytes = [self._as_bytes(piece) for piece in self._pieces]
+        self.longest = max(len(data) for data in self._bytes)
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Ids of a user's text. `add_special_tokens` adds what the model expects around it, such as BOS."""

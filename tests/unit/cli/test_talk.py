@@ -16,7 +16,6 @@ def test_generate_streams_the_whole_answer_and_asks_the_first_chat_model(run: Ru
         "model": "tiny",
         "messages": [{"role": "user", "content": "Hi"}],
         "max_tokens": 256,
-        "temperature": 0.7,
         "stream": True,
         "stream_options": {"include_usage": True},
     }

@@ -43,8 +43,8 @@ FLEET = FleetConfig.model_validate(
 HELLO = ("Hello", " wor", "ld ☃", '"\n')
 
 
-def logprob(text: str, value: float = -0.5, *, top: Sequence[str] = ()) -> TokenLogprob:
-    return TokenLogprob(text, 7, tuple(text.encode()), value, tuple(logprob(t, -1.5) for t in top))
+def logprob(text: str, value: float = -0.5, *, top: Sequence[str] = (), offset: int = 0) -> TokenLogprob:
+    return TokenLogprob(text, 7, tuple(text.encode()), value, tuple(logprob(t, -1.5) for t in top), offset)
 
 
 async def speak(call: Call) -> AsyncGenerator[list[RowEvent], None]:
@@ -67,7 +67,8 @@ async def speak(call: Call) -> AsyncGenerator[list[RowEvent], None]:
         yield batch
         batch = []
     for i, text in enumerate(HELLO):
-        logprobs = (logprob(text, top=("x", "y")),) if wants else None
+        offset = len("".join(HELLO[:i]))
+        logprobs = (logprob(text, top=("x", "y"), offset=offset),) if wants else None
         batch += [RowEvent(row, TextDelta(text, 5, i + 1, logprobs)) for row in range(rows)]
         if call.flush_s is not None:
             yield batch

@@ -19,6 +19,7 @@ from tests.unit.gateway.fakes import (
     ACCEPTED,
     HELLO,
     MODEL,
+    STOPPED,
     Clock,
     FakeDispatcher,
     Gateway,
@@ -143,6 +144,19 @@ async def test_completion_logprobs_count_offsets_over_the_whole_text(gateway: Ga
     assert [offset for part in parts for offset in part["text_offset"]] == [0, 5, 9, 13]
     assert parts[0]["top_logprobs"][0] == {"x": -1.5, "y": -1.5}
     assert parts[0]["token_logprobs"][0] == -0.5
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_completion_offsets_are_those_of_the_text_and_not_sums_of_token_lengths(stream: bool) -> None:
+    tokens = [TokenLogprob("<s>", 1, (), -0.1), *(TokenLogprob("\ufffd", 3, (b,), -0.1) for b in "é".encode())]
+    events = [TextDelta("é", 1, 2, tuple(tokens)), TextDelta("b", 1, 3, (logprob("b", offset=1),))]
+    gateway = make_gateway(FakeDispatcher(play(ACCEPTED, [RowEvent(0, e) for e in events], STOPPED)))
+    async with gateway.client() as client:
+        body = {"model": MODEL, "prompt": "", "logprobs": 0, "stream": stream}
+        response = await client.post(COMPLETIONS, json=body)
+    answers = events_of(response.text)[:-1] if stream else [response.json()]
+    parts = [answer["choices"][0]["logprobs"] for answer in answers if answer["choices"][0]["logprobs"]]
+    assert [offset for part in parts for offset in part["text_offset"]] == [0, 0, 0, 1]
 
 
 async def test_a_token_that_follows_nothing_has_null_and_minus_infinity_stays_json() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from random import Random
 from typing import Any
 
 import pytest
@@ -159,4 +160,31 @@ def test_what_a_failed_row_left_behind_is_wiped_even_after_a_swap() -> None:
             piece[failed.slot] = torch.nan
     table.promote(healthy)
     table.leave(failed)
+    assert all(piece.isfinite().all() for layer in cache.slot_layers for piece in layer.cells)
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.booleans(), st.booleans()), min_size=2, max_size=6), st.randoms())
+def test_rows_that_fail_together_leave_no_trace_behind_the_last_row(
+    rows: list[tuple[int, bool, bool]], random: Random
+) -> None:
+    cache = make_cache()
+    table = SlotTable(cache)
+    states = [new_row(length) for length, _, _ in rows]
+    for row in states:
+        table.join(row, max_slots=8)
+        fill(cache, row, 1.0)
+    for row, (_, decodes, _) in zip(states, rows, strict=True):
+        if decodes:
+            table.promote(row)
+    failed = [row for row, (_, _, fails) in zip(states, rows, strict=True) if fails]
+    for row in failed:
+        row.dirty = True
+        for layer in cache.slot_layers:
+            for piece in layer.cells:
+                piece[row.slot, :, row.length :] = torch.nan
+    random.shuffle(failed)
+    for row in failed:
+        table.leave(row)
+        for layer in cache.slot_layers:
+            assert all(piece[len(table) :].isfinite().all() for piece in layer.cells)
     assert all(piece.isfinite().all() for layer in cache.slot_layers for piece in layer.cells)

@@ -107,6 +107,33 @@ def test_prompts_take_turns_and_share_pieces_within_the_step_bound(llama: Loaded
         llama.sampler.release(state)
 
 
+def test_a_stream_of_new_prompts_does_not_starve_one_that_is_half_read(llama: Loaded) -> None:
+    states = [llama.sampler.start(llama.row([7] * 160, 4, sampling=GREEDY))]
+    long = states[0]
+    for _ in range(45):  # ten pieces, of which each waits for three newcomers
+        while len(states) < 4:
+            states.append(llama.sampler.start(llama.row([8] * 16, 4, sampling=GREEDY)))
+        llama.sampler.step(states)
+        for row in [row for row in states[1:] if row.decoding]:
+            states.remove(row)
+            llama.sampler.release(row)
+        if long.decoding:
+            break
+    assert long.decoding
+    for row in states:
+        llama.sampler.release(row)
+
+
+def test_a_row_whose_penalties_overflow_fails_alone(llama: Loaded) -> None:
+    prompts = random_prompts(3, longest=10)
+    rows = [llama.row(p, 12, sampling=SamplingOptions(), ignore_eos=True, seed=i) for i, p in enumerate(prompts)]
+    healthy = llama.run([rows[0], rows[2]])
+    wild = llama.row(list(range(3, 200)), 12, sampling=SamplingOptions(repetition_penalty=1e-39))
+    first, failed, last = llama.run([rows[0], wild, rows[2]])
+    assert failed.finish is FinishReason.ERROR
+    assert [first.tokens, last.tokens] == [answer.tokens for answer in healthy]
+
+
 def test_a_row_whose_values_are_not_finite_fails_alone_and_leaves_no_trace(folders: Callable[..., Path]) -> None:
     loaded = load_folder(folders("llama", tie_word_embeddings=False))
     weight = cast(Any, loaded.sampler.forward)._model.get_input_embeddings().weight

@@ -161,6 +161,22 @@ def test_logits_of_minus_infinity_everywhere_are_not_finite() -> None:
     assert choose_tokens(torch.full((1, 5), -torch.inf), [choice()]) == Chosen([0], [False])
 
 
+def test_a_rule_that_overflows_or_leaves_no_token_fails_its_row_alone() -> None:
+    logits = some_logits(4)
+    options = SamplingOptions(repetition_penalty=1e-39)
+    overflows = Choice(options, Seen.of(options, [int(logits[1].argmax())], V, CPU), 0.5)
+    choices = [choice(), overflows, choice(temperature=0), choice(banned=tuple(range(V)))]
+    chosen = choose_tokens(logits, choices)
+    assert chosen.finite == [True, False, True, False]
+    assert chosen.tokens[2] == int(logits[2].argmax())
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.5}], ids=str)
+def test_no_temperature_gives_a_token_outside_the_vocabulary(options: dict[str, Any]) -> None:
+    (token,) = choose_tokens(some_logits(), [choice(temperature=1e-50, **options)]).tokens
+    assert 0 <= token < V
+
+
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
 @pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 1e-30}], ids=str)
 def test_the_ends_of_the_draw_give_tokens_of_positive_probability(uniform: float, options: dict[str, Any]) -> None:

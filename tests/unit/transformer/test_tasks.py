@@ -51,6 +51,19 @@ def test_the_default_temperature_is_one_and_zero_is_greedy(llama: Loaded) -> Non
     assert prepared(llama, chat(temperature=0.0))[0].sampling.temperature == 0.0
 
 
+def test_what_a_request_leaves_out_is_as_the_model_is_configured(folders: Callable[..., Path]) -> None:
+    tuned = load_folder(folders("llama"), sampling={"temperature": 0.2, "top_k": 7, "top_p": 0.9, "min_p": 0.1})
+    left_out = prepared(tuned, chat())[0].sampling
+    assert (left_out.temperature, left_out.top_k, left_out.top_p, left_out.min_p) == (0.2, 7, 0.9, 0.1)
+    said = prepared(tuned, chat(temperature=1.5, top_k=0, top_p=1.0, min_p=0.0))[0].sampling
+    assert (said.temperature, said.top_k, said.top_p, said.min_p) == (1.5, 0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(1e-50, 0.0), (9e-6, 0.0), (1e-5, 1e-5)])
+def test_a_temperature_that_float32_cannot_divide_by_is_greedy(llama: Loaded, asked: float, used: float) -> None:
+    assert prepared(llama, chat(temperature=asked))[0].sampling.temperature == used
+
+
 def test_chat_generates_to_the_end_of_the_context_by_default(llama: Loaded) -> None:
     (row,) = prepared(llama, chat())
     assert len(row.prompt) + row.max_new_tokens == llama.limits["context_length"] == 256
@@ -138,6 +151,30 @@ def test_detokenize_checks_the_tokenizers_own_bound(llama: Loaded) -> None:
     assert caught.value.param == "tokens"
 
 
+@pytest.mark.parametrize(
+    ("request_", "param", "words"),
+    [
+        (TokenizeRequest(model="tiny", prompt="q7" * 3000), "prompt", r"4096 tokens.* 256 tokens; got \d{4}\."),
+        (TokenizeRequest(model="tiny", messages=chat("q7" * 3000).messages), "messages", r"4096 tokens.*got \d{4}\."),
+        (TokenizeRequest(model="tiny", prompt="q" * 4_000_000), "prompt", r"\d+ characters.*; got 4000000\."),
+        (TokenizeRequest(model="tiny", messages=chat("q" * 4_000_000).messages), "messages", "got 4000000"),
+        (DetokenizeRequest(model="tiny", tokens=[5] * 4097), "tokens", "4096 tokens.*; got 4097"),
+    ],
+)
+def test_what_needs_no_model_is_bounded_all_the_same(llama: Loaded, request_: Any, param: str, words: str) -> None:
+    task = llama.tasks["tokenize" if isinstance(request_, TokenizeRequest) else "detokenize"]
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        task.prepare(request_)
+    assert caught.value.param == param
+
+
+def test_sixteen_contexts_are_tokenized_and_detokenized(llama: Loaded) -> None:
+    (row,) = llama.tasks["detokenize"].prepare(DetokenizeRequest(model="tiny", tokens=[5] * 4096))
+    assert row.answer.prompt_tokens == 4096
+    (row,) = llama.tasks["tokenize"].prepare(TokenizeRequest(model="tiny", prompt=row.answer.text))
+    assert len(row.answer.ids) <= 4096
+
+
 def test_a_model_without_a_template_does_everything_but_chat(folders: Callable[..., Path]) -> None:
     loaded = load_folder(folders("gpt2", chat=False))
     assert set(loaded.tasks) == {"completion", "tokenize", "detokenize"}
@@ -209,6 +246,26 @@ def test_echo_begins_the_answer_with_the_prompt(llama: Loaded) -> None:
     plain = run(llama, prompt=TEXT, max_tokens=5)
     echoed = run(llama, prompt=TEXT, max_tokens=5, echo=True, stop="capital")
     assert echoed.text == TEXT + plain.text
+
+
+def test_each_logprob_says_where_its_token_stands_in_the_text(llama: Loaded) -> None:
+    # A special token has no text, and each half of a character stands where the whole does.
+    tokenizer = llama.tasks["completion"].generation.vocabulary
+    by_byte = {tokenizer.token_bytes(i): i for i in range(tokenizer.size)}
+    cut = [by_byte[bytes([byte])] for byte in "é🙂".encode()]
+    prompt = [1, *cut, 1, *tokenizer.encode("ab")]
+    answer = run(llama, prompt=prompt, max_tokens=30, logprobs=0, echo=True, ignore_eos=True, temperature=1.5, seed=2)
+    offsets = [entry.offset for entry in answer.logprobs]
+    assert offsets[:9] == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+    ids = [entry.token_id for entry in answer.logprobs]
+    assert ids == prompt + answer.tokens
+    ends = [*offsets[1:], len(answer.text)]
+    for i, (start, end) in enumerate(zip(offsets, ends, strict=True)):
+        whole = tokenizer.token_bytes(ids[i]).decode(errors="replace")
+        if ids[i] in tokenizer.special_ids:
+            assert start == end
+        elif "\ufffd" not in whole and "\ufffd" not in answer.text[start:end]:
+            assert answer.text[start:end] == whole
 
 
 def test_logprobs_of_a_stop_string_do_not_show_it(llama: Loaded) -> None:
