@@ -64,7 +64,7 @@ def manifest(
     )
 
 
-@keys.command("new", epilog="[bold]Example:[/]\n\ncastalia keys new alice --file keys.txt")
+@keys.command("new", epilog="[bold]Example:[/]\n\ncastalia keys new my-app --file keys.txt")
 def new(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The tenant that the key stands for.")],

@@ -116,7 +116,7 @@ class Terminal:
         self.process.send_signal(signal.SIGINT)
 
     def interrupt_until(self, text: str) -> None:
-        """Press Ctrl-C as a person would, again if need be: CPython's readline misses one that comes as it starts."""
+        """Press Ctrl-C as a person would, again if need be: CPython misses one that comes just before it blocks."""
         for _ in range(60):
             self.interrupt()
             if self._appears(text, 1):
@@ -136,8 +136,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(server: WireServer, tmp_pat
         terminal.wait_for("you>")
         terminal.type("first\n")
         terminal.wait_for("Hello")
-        terminal.interrupt()
-        terminal.wait_for("stopped")
+        terminal.interrupt_until("stopped")
         assert server.left.wait(30), "the stopped answer must be closed on the wire, or it would go on costing"
 
         server.ending = "done"
