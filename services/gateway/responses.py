@@ -35,7 +35,8 @@ def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | None = N
             f"With `stream: true`: events whose data is a `{chunk.__name__}`, then `data: [DONE]`. A failure on the "
             "way is an event whose data is an `ErrorBody`, after which the connection is cut without `[DONE]`."
         )
-        answer["content"] = {"text/event-stream": {"schema": {"type": "string", "description": text}}}
+        # No type: some readers hold such a schema against the whole body, others against each event.
+        answer["content"] = {"text/event-stream": {"schema": {"description": text}}}
     return {200: answer, **errors(*_CALL)}
 
 
