@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from services.app import DRAIN_MARGIN_S
 from services.fleet.state import FleetError
 from shared.config.settings import Settings
 
@@ -22,7 +23,6 @@ FIRST_PORT, LAST_PORT = 20000, 32000  # below Linux's ephemeral ports, which Ray
 INGRESS_PORTS = 200  # one a replica; a stopped one's is held back for ten minutes
 PORT_BLOCK = INGRESS_PORTS + 3
 MAX_MESSAGE = 64 * 2**20  # bytes of one message between gateway and replica
-DRAIN_MARGIN_S = 30
 CODE = Path(__file__).parents[2]  # what holds the packages `services` and `shared`
 
 

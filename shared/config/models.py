@@ -7,10 +7,9 @@ from collections import Counter
 from pydantic import Field, model_validator
 
 from shared.config.base import ConfigModel
-from shared.config.transformer import TransformerModel, TransformerService
+from shared.config.transformer import TransformerService
 
-# With a second family these become unions discriminated on `family`.
-AnyModel = TransformerModel
+# With a second family this becomes a union discriminated on `family`.
 AnyService = TransformerService
 
 RESERVED_NAMES = frozenset({"gateway"})
