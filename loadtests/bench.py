@@ -1,8 +1,9 @@
 """`make bench`: the engine beside its limit, and the fleet beside its peers, interleaved in one run.
 
-Measurements inside this process come first (`in_process`), then servers over HTTP (`over_http`); what is compared with
-each other runs in turn, round after round, and medians are reported. Two models: a 14 M parameter GPT-2 with random
-weights, and SmolLM2-135M-Instruct. Bounded: under 15 minutes on two quiet cores, some 4 with `--quick`.
+Text: measurements inside this process come first (`in_process`), then servers over HTTP (`over_http`), with two models:
+a 14 M parameter GPT-2 with random weights, and SmolLM2-135M-Instruct. Images (`images`): servers over HTTP, with a
+4 M parameter UNet of random weights. What is compared with each other runs in turn, round after round, and medians are
+reported. Bounded: some half an hour on two quiet cores, 6 minutes with `--quick`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table as RichTable
 
 from loadtests import report
-from loadtests.bench_models import gpt2_14m, smollm2
+from loadtests.bench_models import gpt2_14m, smollm2, unet_4m
+from loadtests.images import ImagePlan, measure_images
 from loadtests.in_process import Plan, Rates, Subject, measure_round
 from loadtests.over_http import PEERS, LoadPlan, measure_servers
+from loadtests.peers.image_servers import IMAGE_PEERS
 from loadtests.workload import Mix
 from services.logs import configure
 from shared.config.settings import Settings
@@ -67,25 +71,53 @@ def budgets(home: Path, quick: bool) -> dict[str, Budget]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of everything, in some 4 minutes")
-    parser.add_argument("--only", choices=("engine", "http"), help="measure one half alone")
-    parser.add_argument("--out", type=Path, default=REPORTS, help="folder for bench.md and bench.json")
+    parser.add_argument("--quick", action="store_true", help="one round of everything, in some 6 minutes")
+    parser.add_argument("--only", choices=("engine", "http", "images"), help="measure one part alone")
+    parser.add_argument("--out", type=Path, default=REPORTS, help="folder for text.md, images.md and their .json")
     arguments = parser.parse_args()
     configure("ERROR")
     console = Console(width=None if sys.stdout.isatty() else 140)
-    with console.status("preparing the models"):
-        plan = budgets(Settings().home, arguments.quick)
+    if arguments.only != "images":
+        _run(console, "text", arguments, lambda results, progress: _measure_text(arguments, results, progress))
+    if arguments.only in (None, "images"):
+        _run(console, "images", arguments, lambda results, progress: _measure_images(arguments, results, progress))
+
+
+def _run(
+    console: Console, name: str, arguments: argparse.Namespace, measure: Callable[[report.Results, Progress], None]
+) -> None:
     results = report.Results(quick=arguments.quick, load_before=os.getloadavg()[0])
     began = time.perf_counter()
     with _progress(console) as progress:
-        bar = progress.add_task("", total=sum(budget.steps(arguments.only) for budget in plan.values()))
-        if arguments.only != "http":
-            _measure_engine(plan, results, progress, bar)
-        if arguments.only != "engine":
-            _measure_http(plan, results, progress, bar)
+        measure(results, progress)
     results.seconds = time.perf_counter() - began
     _show(console, results)
-    console.print(f"written: {report.write(results, arguments.out)}")
+    console.print(f"written: {report.write(results, arguments.out, name)}")
+
+
+def _measure_text(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:
+    bar = progress.add_task("preparing the models", total=None)
+    plan = budgets(Settings().home, arguments.quick)
+    progress.update(bar, total=sum(budget.steps(arguments.only) for budget in plan.values()))
+    if arguments.only != "http":
+        _measure_engine(plan, results, progress, bar)
+    if arguments.only != "engine":
+        _measure_http(plan, results, progress, bar)
+
+
+def _measure_images(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:
+    bar = progress.add_task("preparing the model", total=None)
+    folder = unet_4m(Settings().home)
+    plan = ImagePlan(1, 4, 20, 40) if arguments.quick else ImagePlan(3, 5, 20, 60)
+    progress.update(bar, total=len(IMAGE_PEERS) * (1 + 2 * plan.rounds))
+    with _work_folder() as work:
+        for done in measure_images(folder, plan, Path(work), results.images):
+            progress.update(bar, advance=1, description=f"images: {done}")
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    """Short: Ray puts Unix sockets below it."""
+    return tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp", ignore_cleanup_errors=True)
 
 
 def _measure_engine(plan: dict[str, Budget], results: report.Results, progress: Progress, bar: TaskID) -> None:
@@ -101,8 +133,7 @@ def _measure_engine(plan: dict[str, Budget], results: report.Results, progress: 
 def _measure_http(plan: dict[str, Budget], results: report.Results, progress: Progress, bar: TaskID) -> None:
     for model, budget in plan.items():
         served = results.over_http[model] = {}
-        # Short: Ray puts Unix sockets below it.
-        with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp", ignore_cleanup_errors=True) as work:
+        with _work_folder() as work:
             for done in measure_servers(budget.folder, budget.load, budget.load_rounds, Path(work), served):
                 progress.update(bar, advance=1, description=f"{model}: {done}")
 
@@ -118,8 +149,7 @@ def _show(console: Console, results: report.Results) -> None:
         shown = RichTable(*table.head, title=table.title)
         for row in table.rows:
             shown.add_row(*row)
-        if table.rows:
-            console.print(shown)
+        console.print(shown)
     for target in report.targets(results):
         mark = "[green]met[/]" if target.met else "[yellow]not met[/]"
         console.print(f"{target.name}: {target.got:.2f} of {target.wanted:g}, {mark}")

@@ -1,4 +1,4 @@
-"""Owns the models that the benchmarks run: a small GPT-2 with random weights, and whatever models.yaml embeds."""
+"""Owns the models that the benchmarks run: two with random weights, and the language model that models.yaml embeds."""
 
 from __future__ import annotations
 
@@ -58,3 +58,29 @@ def _make_tokenizer(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", model_max_length=1024)
     fast.save_pretrained(folder)
+
+
+def unet_4m(home: Path) -> Path:
+    """The folder of a diffusers checkpoint: 4.4 M parameter UNet for 32x32 images, DDIM, random weights, seed 0."""
+    folder = home / "cache" / "bench" / f"unet-4m-{VERSION}"
+    if not (folder / "manifest.json").exists():
+        _make_unet(folder)
+        write_manifest(folder)
+    return folder
+
+
+def _make_unet(folder: Path) -> None:
+    import torch  # noqa: PLC0415 - a second that `--help` need not wait for
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel  # noqa: PLC0415
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DModel(
+            sample_size=32,
+            layers_per_block=1,
+            block_out_channels=(64, 128, 128),
+            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        )
+    scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=False)
+    DDIMPipeline(unet=unet, scheduler=scheduler).save_pretrained(folder, safe_serialization=True)

@@ -7,10 +7,8 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
-
-from loadtests.workload import Job
 
 
 class ServerFailed(Exception):
@@ -27,7 +25,7 @@ class Answer:
     tokens: int
 
 
-Send = Callable[[Job], Awaitable[Answer]]
+JobT = TypeVar("JobT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,13 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> A
 
 
 async def closed_loop(
-    send: Send, jobs: Iterator[Job], *, clients: int, warm_s: float, window_s: float, at_edge: Callable[[], None]
+    send: Callable[[JobT], Awaitable[Answer]],
+    jobs: Iterator[JobT],
+    *,
+    clients: int,
+    warm_s: float,
+    window_s: float,
+    at_edge: Callable[[], None],
 ) -> Window:
     """Keep `clients` requests in flight; measure after `warm_s` for `window_s`.
 

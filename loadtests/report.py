@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,10 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from loadtests.images import CLIENTS as IMAGE_CLIENTS
+from loadtests.images import LOW, SATURATED, LoadFigures
 from loadtests.in_process import Rates
 from loadtests.over_http import CLIENTS, Served
+from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
 
-PACKAGES = ("torch", "transformers", "ray")
+PACKAGES = ("torch", "transformers", "diffusers", "ray")
 FLEET, STATIC, SERVE = "Castalia", "static batches of 16 (@serve.batch)", "transformers serve"
 Row = tuple[str, ...]
 
@@ -40,6 +43,7 @@ class Results:
 
     in_process: dict[str, Rates] = field(default_factory=dict)
     over_http: dict[str, dict[str, Served]] = field(default_factory=dict)
+    images: dict[str, dict[str, LoadFigures]] = field(default_factory=dict)  # by server, by load
     quick: bool = False
     load_before: float = 0.0  # the machine's load average of the last minute, when the run began
     seconds: float = 0.0
@@ -56,11 +60,14 @@ def tables(results: Results) -> list[Table]:
     engine = ("model", "figure", "engine", "limit", "engine / limit")
     http = ("model", "server", "tokens/s", "against static", "first text p50, p95 (s)", "client CPU", "idle CPU")
     cpu = ("model", "part of the fleet", "CPU us a token")
-    return [
+    image = ("load", "server", "image-steps/s", "10-step jobs, p50 (s)", "10-step jobs, p95 (s)", "seconds a step")
+    every = [
         Table("The engine beside its limit (tokens/s, one thread, 16 rows)", engine, _engine_rows(results)),
         Table(f"Over HTTP, {CLIENTS} clients, one thread a server", http, _http_rows(results)),
         Table("What the fleet spends around the engine", cpu, _cpu_rows(results)),
+        Table("Images: jobs of 10, 20 and 50 DDIM steps, one thread a server", image, _image_rows(results)),
     ]
+    return [table for table in every if table.rows]
 
 
 def targets(results: Results) -> list[Target]:
@@ -74,7 +81,23 @@ def targets(results: Results) -> list[Target]:
         if model.startswith("GPT-2"):
             found.append(Target(f"{model}: fleet / static", 3, ratio(fleet, served[STATIC].tokens_per_second)))
             found.append(Target(f"{model}: fleet / {SERVE}", 1, ratio(fleet, served[SERVE].tokens_per_second)))
-    return found
+    return found + (_image_targets(results.images) if results.images else [])
+
+
+def _image_targets(images: Mapping[str, Mapping[str, LoadFigures]]) -> list[Target]:
+    """Written so that more is better: what short jobs wait in batches of requests, over what they wait in ours."""
+    ours, batches, alone = images[STEP_LEVEL], images[REQUEST_LEVEL], images[ONE_BY_ONE]
+    full, rivals = ours[SATURATED], batches[SATURATED]
+    low = [peer[LOW].seconds_per_step for peer in (ours, batches, alone)]
+    best = [min(pair) for pair in zip(*low[1:], strict=True)]
+    rate = ratio(full.steps_per_second, rivals.steps_per_second)
+    return [
+        Target("saturated: image-steps/s, step-level / request-level", 1.3, rate),
+        Target(
+            "saturated: p95 of 10-step jobs, request-level / step-level", 2, ratio(rivals.short_p95, full.short_p95)
+        ),
+        Target("low load: seconds a step, the better peer / step-level", 0.95, ratio(best, low[0])),
+    ]
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
@@ -82,12 +105,12 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
-def write(results: Results, folder: Path) -> Path:
-    """Write bench.md and bench.json; return the path of the first."""
+def write(results: Results, folder: Path, name: str) -> Path:
+    """Write NAME.md and NAME.json; return the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine() | {"load average before the run": f"{results.load_before:.1f}"}
-    (folder / "bench.json").write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1) + "\n")
-    lines = ["# Benchmark", "", f"`python -m loadtests.bench{' --quick' if results.quick else ''}`: "]
+    (folder / f"{name}.json").write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1) + "\n")
+    lines = ["# Benchmark", "", f"`python -m loadtests.bench{' --quick' if results.quick else ''}`, {name}: "]
     lines[-1] += f"{results.seconds / 60:.0f} minutes, medians of interleaved rounds."
     lines += ["", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     for table in tables(results):
@@ -95,7 +118,7 @@ def write(results: Results, folder: Path) -> Path:
         lines += [*map(_line, table.rows), ""]
     lines += ["## Targets", "", _line(("figure", "wanted", "got", "met")), _line(["---"] * 4)]
     lines += [_line((t.name, f"{t.wanted:g}", f"{t.got:.2f}", "yes" if t.met else "no")) for t in targets(results)]
-    path = folder / "bench.md"
+    path = folder / f"{name}.md"
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -157,10 +180,20 @@ def _cpu_rows(results: Results) -> list[Row]:
     ]
 
 
-def _mid(values: Sequence[float]) -> str:
+def _image_rows(results: Results) -> list[Row]:
+    rows: list[Row] = []
+    for load, clients in IMAGE_CLIENTS.items():
+        for server, loads in results.images.items():
+            f = loads[load]
+            waits = (_mid(f.short_p50, 2), _mid(f.short_p95, 2), _mid(f.seconds_per_step, 3))
+            rows.append((f"{load}, {clients} client{'s' * (clients > 1)}", server, _mid(f.steps_per_second), *waits))
+    return rows
+
+
+def _mid(values: Sequence[float], digits: int = 0) -> str:
     if len(values) == 1:
-        return f"{values[0]:.0f}"
-    return f"{median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+        return f"{values[0]:.{digits}f}"
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def _line(cells: Sequence[str]) -> str:

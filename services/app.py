@@ -6,11 +6,13 @@ class of an application's arguments in its builder's annotation.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from services.sources.licences import LicenceRow, read_licences
 from shared.config.base import ConfigModel
 from shared.config.models import AnyService, FleetConfig
 from shared.config.settings import Settings
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 GATEWAY_APP = "gateway"
-GATEWAY_ONGOING = 4096  # requests that one gateway replica holds; the engines' queues are the real bound
+GATEWAY_ONGOING = 4096  # requests that one gateway replica holds: a loose backstop behind the engines' queues
 GATEWAY_CPUS = 0.05
 WAITING_REQUESTS = 256  # requests that may wait in a replica's engine, whose own bound is in units of work
 ROUTER_QUEUE = 1024  # backstop behind the engines' typed refusal
@@ -60,8 +62,10 @@ def gateway_app(_: dict[str, Any]) -> "Application":
 def serve_config(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
     """The fleet as Ray Serve's multi-application configuration (`ServeDeploySchema`, `serveConfigV2`).
 
-    Byte sizes are written as integers; what models.yaml leaves out, `user_config` leaves out.
+    Byte sizes are written as integers; what models.yaml leaves out, `user_config` leaves out, but for the licence of a
+    built-in model, which is that of LICENSES.md.
     """
+    fleet = _licensed(fleet, read_licences())
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": settings.host, "port": settings.port},
@@ -71,6 +75,20 @@ def serve_config(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
             _gateway_application(fleet, settings),
         ],
     }
+
+
+def _licensed(fleet: FleetConfig, licences: Mapping[str, LicenceRow]) -> FleetConfig:
+    def service_with(service: AnyService) -> AnyService:
+        found = {model.id: licences.get(model.source.removeprefix("builtin://")) for model in service.models}
+        models = tuple(
+            model
+            if (row := found[model.id]) is None or "license" in model.model_fields_set
+            else model.model_copy(update={"license": row.weights})
+            for model in service.models
+        )
+        return service.model_copy(update={"models": models})
+
+    return fleet.model_copy(update={"services": tuple(service_with(service) for service in fleet.services)})
 
 
 def _model_application(service: AnyService, settings: Settings) -> dict[str, Any]:

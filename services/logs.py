@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 
 import structlog
 from structlog.stdlib import LoggerFactory, ProcessorFormatter, add_log_level
+
+from shared.tracebacks import where
+
+__all__ = ["configure", "where"]
 
 
 def configure(level: str) -> None:
@@ -28,10 +31,3 @@ def configure(level: str) -> None:
         logger_factory=LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
     )
-
-
-def where(error: BaseException) -> str:
-    """The error's type and the places that it passed, innermost last: no message, which may quote a prompt."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return f"{type(error).__name__} at {places or 'unknown'}"

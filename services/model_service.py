@@ -20,7 +20,7 @@ import structlog
 from services.engine.async_engine import AsyncEngine
 from services.engine.contract import Params, Task
 from services.engine.engine import Engine
-from services.engine.errors import Draining, EngineUnhealthy, QueueFull
+from services.engine.errors import EngineUnhealthy, QueueFull
 from services.engine.submission import Submission
 from services.families import Load, LoadedModel
 from services.logs import where
@@ -81,6 +81,8 @@ class ModelService:
         self._config = config
         self._core.max_waiting_cost = config.max_waiting_cost
         self._pool.apply(config)
+        if self._warming is not None:
+            self._warming.cancel()  # the loads that it began go on
         self._warming = asyncio.create_task(self._pool.warm_up())
 
     async def stop(self) -> None:
@@ -90,10 +92,6 @@ class ModelService:
         await self._pool.close()
         await self._engine.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def drain(self, timeout_s: float) -> bool:
-        """Take no new calls, and wait until those accepted have ended. Whether all of them did in time."""
-        return await self._engine.drain(timeout_s)
 
     def report(self) -> ReplicaReport:
         return self._reporter.report(self._pool.slots)
@@ -126,8 +124,14 @@ class ModelService:
             task = _task(model, call)
             rows = await self._prepare(task, call, deadline)
             submission = self._submit(call, rows, deadline)
-            report = partial(_report_row, call)
-            events = row_events(submission, rows=len(rows), encode=task.encode, report=report, flush_s=call.flush_s)
+            events = row_events(
+                submission,
+                rows=len(rows),
+                encode=task.encode,
+                report=partial(_report_row, call),
+                flush_s=call.flush_s,
+                threads=self._threads if task.encodes_slowly else None,
+            )
             try:
                 async with aclosing(events):
                     async for batch in events:
@@ -151,7 +155,7 @@ class ModelService:
             )
         except QueueFull as full:
             raise _refusal(full, self._reporter.retry_after_s()) from None
-        except (Draining, EngineUnhealthy):
+        except EngineUnhealthy:
             raise Overloaded("This replica is being replaced.", retry_after=1.0) from None
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from services.engine.contract import FinishReason, Preview
@@ -34,7 +35,11 @@ class Gather:
         self._events: list[RowEvent] = []
         self._last: dict[int, int] = {}  # where each row's last event is
 
-    def add(self, output: Output) -> None:
+    def add(self, batch: Sequence[Output]) -> None:
+        for output in batch:
+            self._add(output)
+
+    def _add(self, output: Output) -> None:
         if output.chunk is not None:
             chunk = output.chunk.chunk if isinstance(output.chunk, Preview) else output.chunk
             self._append(output.row, self._encode(chunk))
@@ -71,12 +76,18 @@ class Gather:
 
 
 async def row_events(
-    outputs: Outputs, *, rows: int, encode: Encode, report: Report, flush_s: float | None
+    outputs: Outputs,
+    *,
+    rows: int,
+    encode: Encode,
+    report: Report,
+    flush_s: float | None,
+    threads: Executor | None = None,
 ) -> AsyncGenerator[list[RowEvent], None]:
     """The events of one accepted call.
 
     With `flush_s`: `Accepted` at once, the first output at once, then what has gathered, every `flush_s` seconds at
-    most. Without: everything at the end. What `encode` raises ends the iteration.
+    most. Without: everything at the end. What `encode` raises ends the iteration. It runs on `threads`, if given.
     """
     gather = Gather(encode, report)
     accepted = RowEvent(0, Accepted(rows))
@@ -84,9 +95,11 @@ async def row_events(
         yield [accepted]
     live = rows
     async for batch in outputs:
-        for output in batch:
-            gather.add(output)
-            live -= output.finish_reason is not None
+        if threads is None:
+            gather.add(batch)
+        else:
+            await asyncio.get_running_loop().run_in_executor(threads, gather.add, batch)
+        live -= sum(output.finish_reason is not None for output in batch)
         if flush_s is None or not live:
             continue
         if events := gather.take():

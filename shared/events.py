@@ -7,6 +7,7 @@ list of `RowEvent`: first one `Accepted` (row 0), then the rows' own events, eac
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -58,6 +59,30 @@ class TokenIds:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageDelta:
+    """An encoded image of a row: previews on the way (`is_preview`), and the image itself last.
+
+    `step` of `steps` had been taken. `seed` draws this very image again: a request with it, `n` of 1 and all else
+    alike. `prompt_tokens` counts what the model read of the prompt.
+    """
+
+    data: bytes
+    format: Literal["png", "jpeg", "webp"]
+    width: int
+    height: int
+    seed: int
+    step: int
+    steps: int
+    is_preview: bool
+    prompt_tokens: int
+
+    @property
+    def sha256(self) -> str:
+        """Of the encoded bytes, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A row's last event when it ended well. `units` is the work done, in the model's own unit."""
 
@@ -81,7 +106,7 @@ class Failed:
         return cls(error.status, error.type, error.code, error.message, error.param, error.retry_after)
 
 
-Event = Accepted | TextDelta | TokenIds | Finished | Failed
+Event = Accepted | TextDelta | TokenIds | ImageDelta | Finished | Failed
 
 
 class RowEvent(NamedTuple):

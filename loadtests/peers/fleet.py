@@ -1,4 +1,4 @@
-"""Runs Castalia itself: a local fleet with one service for each model, as `castalia up` starts it."""
+"""Runs Castalia itself: a local fleet with one model, as `castalia up` starts it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ ROLES = {  # what a command line holds, in the order of looking
 }
 
 
-class Fleet:
-    """The fleet for one model."""
+class BenchFleet:
+    """A local fleet with one service of one model; `options` are the model's in models.yaml."""
 
-    name = "Castalia"
+    model = NAME
 
-    def __init__(self, folder: Path, work: Path) -> None:
+    def __init__(self, family: str, options: Mapping[str, object], work: Path) -> None:
         self._models = work / "models.yaml"
         service = {
             "name": "model",
-            "family": "transformer",
+            "family": family,
             "resources": {"memory": "4GiB"},
-            "models": [{"id": NAME, "source": f"file://{folder}", "max_batch_size": ROWS, "cache_memory": CACHE}],
+            "models": [{"id": NAME, **options}],
         }
         self._models.write_text(yaml.safe_dump({"services": [service]}))
         self._settings = Settings().model_copy(
@@ -45,24 +45,41 @@ class Fleet:
         )
         self._state: FleetState | None = None
 
+    @property
+    def url(self) -> str:
+        assert self._state is not None, "not started"
+        return self._state.url
+
     def start(self) -> None:
         self._state = up(self._models, name=NAME, settings=self._settings, on_progress=lambda _: None)
 
     def stop(self) -> None:
         down(NAME, self._settings.home)
 
+    def processes(self) -> list[psutil.Process]:
+        return [] if self._state is None else descendants(self._state.pid)
+
+
+class Fleet(BenchFleet):
+    """The fleet for one language model."""
+
+    name = "Castalia"
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        options = {"source": f"file://{folder}", "max_batch_size": ROWS, "cache_memory": CACHE}
+        super().__init__("transformer", options, work)
+
     def cpu_seconds(self) -> Mapping[str, float]:
-        return cpu_by_role(self._processes(), _role)
+        return cpu_by_role(self.processes(), _role)
 
     def thread_seconds(self) -> Mapping[int, float]:
         """CPU seconds so far of each thread of the model's replica. Under load the busiest is the engine's."""
-        for process in self._processes():
+        for process in self.processes():
             if _role(" ".join(process.cmdline())) == "replica":
                 return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
         return {}
 
     async def send(self, job: Job) -> Answer:
-        assert self._state is not None, "not started"
         body = {
             "model": NAME,
             "prompt": job.prompt,
@@ -73,15 +90,12 @@ class Fleet:
             "stream_options": {"include_usage": True},
         }
         stream = TextStream(started=time.perf_counter())
-        async for data in post(f"{self._state.url}/v1/completions", body):
+        async for data in post(f"{self.url}/v1/completions", body):
             stream.feed(data, time.perf_counter())
         stream.end()
         if stream.tokens != job.output_tokens or stream.first_text is None:
             raise StreamCut(f"asked for {job.output_tokens} tokens, got {stream.tokens}")
         return Answer(stream.started, stream.first_text, time.perf_counter(), stream.tokens)
-
-    def _processes(self) -> list[psutil.Process]:
-        return [] if self._state is None else descendants(self._state.pid)
 
 
 def _role(command: str) -> str:

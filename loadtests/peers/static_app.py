@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import ray
 import torch
 from ray import serve
 from starlette.requests import Request
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from loadtests.peers.ray_app import run_until_terminated
+
 BATCH = 16
-OBJECT_STORE = 100 * 2**20
 GATHER_S = 0.1  # how long an incomplete batch waits for more
 
 
@@ -59,27 +56,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("port", type=int)
-    parser.add_argument("ray_folder", type=Path, help="Ray's files; a short path, for it holds unix sockets")
+    parser.add_argument("ray_folder", help="Ray's files; a short path, for it holds unix sockets")
     arguments = parser.parse_args()
-    stopped = threading.Event()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        stopped.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE,
-        _temp_dir=str(arguments.ray_folder),
+    run_until_terminated(
+        StaticBatches.bind(str(arguments.folder)), port=arguments.port, ray_folder=arguments.ray_folder
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": arguments.port})
-    serve.run(StaticBatches.bind(str(arguments.folder)))
-    stopped.wait()
-    serve.shutdown()
-    ray.shutdown()
 
 
 if __name__ == "__main__":

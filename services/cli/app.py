@@ -10,8 +10,10 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from services.cli.context import CliError, Tools
-from services.cli.fleet_commands import down, status, up
+from services.cli.fleet_commands import apply, down, status, up
+from services.cli.image_commands import image
 from services.cli.talk_commands import chat, generate, models
+from services.cli.train_commands import evaluate, train
 from services.cli.upkeep_commands import keys, manifest, pull
 
 
@@ -61,6 +63,7 @@ def castalia(
 
 
 app.command(epilog="[bold]Examples:[/]\n\ncastalia up\n\ncastalia up --models my.yaml --name second --port 8001")(up)
+app.command(epilog="[bold]Examples:[/]\n\ncastalia apply\n\ncastalia apply second")(apply)
 app.command(epilog="[bold]Examples:[/]\n\ncastalia down\n\ncastalia down second")(down)
 app.command(epilog="[bold]Example:[/]\n\ncastalia status")(status)
 app.command(epilog="[bold]Example:[/]\n\ncastalia models --url http://10.0.0.7:8000")(models)
@@ -71,6 +74,12 @@ app.command(
         'cat letter.txt | castalia generate --system "Summarise in one sentence." -'
     )
 )(generate)
+app.command(
+    epilog=(
+        '[bold]Examples:[/]\n\ncastalia image "red heart" -o heart.png\n\n'
+        'castalia image "red heart" -n 4 --steps 20 --guidance 3 --seed 1 -o heart.webp --previews ./on-the-way'
+    )
+)(image)
 app.command(
     epilog=(
         "[bold]Examples:[/]\n\ncastalia chat\n\n"
@@ -85,6 +94,13 @@ app.command(
     )
 )(pull)
 app.command(epilog="[bold]Example:[/]\n\ncastalia manifest ./my-model")(manifest)
+app.command(
+    epilog=(
+        "[bold]Examples:[/]\n\ncastalia train --list\n\ncastalia train digits-gan --threads 2 --max-minutes 20\n\n"
+        "castalia train digits-gan --stage publish --output ./digits-gan"
+    )
+)(train)
+app.command(epilog="[bold]Example:[/]\n\ncastalia evaluate digits-gan")(evaluate)
 app.add_typer(keys, name="keys")
 
 

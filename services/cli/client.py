@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +44,23 @@ class End:
     reason: str | None
     prompt_tokens: int
     completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image file, or a preview of one. `index` tells the images of a request apart; `step` of `steps` were taken."""
+
+    data: bytes
+    index: int
+    step: int
+    steps: int
+    seed: int
+    is_preview: bool
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 class Client:
@@ -93,6 +112,17 @@ class Client:
     def complete(self, body: Mapping[str, object]) -> Generator[Delta | End]:
         """Stream POST /v1/completions, as `chat`."""
         return self._answer("/v1/completions", body)
+
+    def draw(self, body: Mapping[str, object]) -> Generator[Picture]:
+        """Stream POST /v1/images/generations. Raises CliError if the stream breaks off or an image is damaged."""
+        for event in self._events("/v1/images/generations", {**body, "stream": True}):
+            try:
+                picture = _picture(event)
+            except (KeyError, TypeError, ValueError) as error:
+                raise CliError(f"the stream holds what is no image: {type(error).__name__}") from error
+            if "sha256" in event and event["sha256"] != picture.sha256:
+                raise CliError("an image was damaged on its way: its content hash differs")
+            yield picture
 
     def _answer(self, path: str, body: Mapping[str, object]) -> Generator[Delta | End]:
         reason: str | None = None
@@ -162,6 +192,17 @@ def _event(data: str) -> dict[str, Any]:
     except ValueError as error:
         raise CliError(f"the stream holds what is not JSON: {data[:80]!r}") from error
     return cast(dict[str, Any], event)
+
+
+def _picture(event: Mapping[str, Any]) -> Picture:
+    return Picture(
+        data=base64.b64decode(event["b64_json"], validate=True),
+        index=int(event["index"]),
+        step=int(event.get("step", event["steps"])),
+        steps=int(event["steps"]),
+        seed=int(event["seed"]),
+        is_preview=str(event["type"]).endswith(".partial_image"),
+    )
 
 
 def _model(entry: Mapping[str, Any]) -> ServedModel:

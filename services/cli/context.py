@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from services.cli.client import Client
     from services.fleet import FleetState
+    from shared.config.models import FleetConfig
     from shared.config.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -57,6 +59,8 @@ class Fleets(Protocol):
         on_progress: Callable[[str], None],
         on_ready: Callable[[FleetState], None] | None = None,
     ) -> None: ...
+    def reload(self, name: str, home: Path) -> FleetState: ...
+    def applied_config(self, name: str, home: Path) -> FleetConfig: ...
     def down(self, name: str, home: Path) -> bool: ...
     def list_states(self, home: Path) -> list[FleetState]: ...
 
@@ -74,6 +78,7 @@ class Tools:
     fleets: Callable[[], Fleets] = _local_fleets
     out: Console = field(default_factory=Console)
     err: Console = field(default_factory=lambda: Console(stderr=True))
+    sleep: Callable[[float], None] = time.sleep
 
 
 def tools(ctx: typer.Context) -> Tools:

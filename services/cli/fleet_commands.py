@@ -1,4 +1,4 @@
-"""Owns the commands of the local fleet: up, down, status."""
+"""Owns the commands of the local fleet: up, apply, down, status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.context import CliError, settings, tools
+from services.cli.context import CliError, KeyOption, settings, tools
 
 if TYPE_CHECKING:
     from services.fleet import FleetState
@@ -81,6 +81,39 @@ def up(
             fleets.serve(models, name=name, settings=found, on_progress=progress, on_ready=ready)
 
 
+def apply(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="The fleet's name. Without it: the one that runs.")] = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Have a running fleet follow its models.yaml as it is now, without a new start, and show what changed."""
+    from services.cli.applying import differences, wait_loaded
+    from services.cli.client import Client
+    from services.cli.fetching import fetch_all, load_models
+    from services.cli.printing import plain
+
+    home, out, err = settings().home, tools(ctx).out, tools(ctx).err
+    fleets = tools(ctx).fleets()
+    state = _running(fleets.list_states(home), name, to="change")
+    config = load_models(Path(state.models))
+    _refuse_relative(config)
+    fetch_all([model.source for service in config.services for model in service.models], home, err)
+    with _failures(), err.status(f"fleet '{state.name}' follows {state.models}"):
+        before = fleets.applied_config(state.name, home)
+        fleets.reload(state.name, home)
+        after = fleets.applied_config(state.name, home)
+    changes = differences(before, after)
+    for change in changes:
+        out.print(plain(str(change)), soft_wrap=True)
+    with closing(Client(state.url, api_key)) as client, err.status("waiting for its models"):
+        states = wait_loaded(client, after, changes, sleep=tools(ctx).sleep)
+    if failed := [model for model, now in states.items() if now == "failed"]:
+        raise CliError(f"applied, but {', '.join(failed)} did not load; {state.log} says why")
+    for model in (model for model, now in states.items() if now == "cold"):
+        out.print(plain(f"{model} is loaded when it is first asked for"), soft_wrap=True)
+    out.print(f"fleet '{state.name}' follows {state.models}" if changes else "nothing changed", highlight=False)
+
+
 def down(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="The fleet's name. Without it: the one that runs.")] = None,
@@ -88,16 +121,11 @@ def down(
     """Stop a fleet of this machine, and nothing else."""
     home = settings().home
     fleets = tools(ctx).fleets()
-    running = [state.name for state in fleets.list_states(home)]
-    if name is None and len(running) > 1:
-        raise CliError(f"several fleets run here: {', '.join(running)}; name the one to stop")
-    if name is None and not running:
-        raise CliError("no fleet runs here")
-    chosen = name or running[0]
+    chosen = _running(fleets.list_states(home), name, to="stop").name
     with _failures(), tools(ctx).err.status(f"stopping fleet '{chosen}'"):
         stopped = fleets.down(chosen, home)
     if not stopped:
-        raise CliError(f"no fleet {chosen!r} runs here; running: {', '.join(running) or 'none'}")
+        raise CliError(f"fleet {chosen!r} ended by itself")
     tools(ctx).out.print(f"fleet '{chosen}' has stopped", highlight=False)
 
 
@@ -130,6 +158,21 @@ def welcome(state: FleetState, config: FleetConfig) -> str:
     url_option = "" if state.url == DEFAULT_URL else f" --url {state.url}"
     things = THINGS_TO_TRY.format(castalia=_castalia(), url=state.url, model=model, url_option=url_option)
     return f"Ready at {state.url}\n{things}"
+
+
+def _running(states: list[FleetState], name: str | None, *, to: str) -> FleetState:
+    """The fleet of this name, or the only one. CliError where that is none or not clear."""
+    by_name = {state.name: state for state in states}
+    names = ", ".join(by_name)
+    if name is not None:
+        if name not in by_name:
+            raise CliError(f"no fleet {name!r} runs here; running: {names or 'none'}")
+        return by_name[name]
+    if not states:
+        raise CliError("no fleet runs here")
+    if len(states) > 1:
+        raise CliError(f"several fleets run here: {names}; name the one to {to}")
+    return states[0]
 
 
 def _castalia() -> str:

@@ -86,7 +86,7 @@ def generate(
     options = _options(
         max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed, stop=stop
     )
-    options["model"] = model or _first_model(client, "completion" if complete else "chat")
+    options["model"] = model or first_model(client, "completion" if complete else "chat")
     opening = [{"role": "system", "content": system}] if system else []
     messages = [*opening, {"role": "user", "content": text}]
     out = tools(ctx).out
@@ -127,7 +127,7 @@ def chat(
 
     client = connect(ctx, url, api_key)
     options = _options(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
-    conversation = Conversation(model or _first_model(client, "chat"), system)
+    conversation = Conversation(model or first_model(client, "chat"), system)
     out = tools(ctx).out
     interactive = sys.stdin.isatty() and out.is_terminal
     ChatSession(client, conversation, options, out, interactive=interactive).run()
@@ -137,7 +137,8 @@ def _options(**given: object) -> dict[str, object]:
     return {key: value for key, value in given.items() if value not in (None, [])}
 
 
-def _first_model(client: Client, task: str) -> str:
+def first_model(client: Client, task: str) -> str:
+    """The id of the first served model that does the task. Raises CliError, which names those that are served."""
     served = client.models()
     for model in served:
         if task in model.tasks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
 ParamsT = TypeVar("ParamsT", bound="Params")
@@ -57,6 +57,9 @@ class Preview(Generic[ChunkT_co]):
 class Task(Protocol[RequestT_contra, ParamsT_co, ChunkT_contra, EventT_co]):
     """What a client may ask of a model of this family."""
 
+    # Whether `encode` takes more than a fraction of a millisecond, and so runs on a worker thread.
+    encodes_slowly: ClassVar[bool]
+
     def prepare(self, request: RequestT_contra) -> Sequence[ParamsT_co]:
         """Check bounds and fan the request out into independent rows. Runs on a worker thread.
 
@@ -65,7 +68,7 @@ class Task(Protocol[RequestT_contra, ParamsT_co, ChunkT_contra, EventT_co]):
         ...
 
     def encode(self, chunk: ChunkT_contra) -> EventT_co:
-        """Turn a chunk into an event for the wire. Runs off the engine thread."""
+        """Turn a chunk into an event for the wire. Runs on the event loop, or on a worker thread: `encodes_slowly`."""
         ...
 
 

@@ -14,7 +14,11 @@ from typing import Any, cast
 from services.engine.contract import Sampler, Task
 from shared.config.base import ModelConfig
 
-FAMILIES: Mapping[str, str] = {"transformer": "services.families.transformer.family:load"}
+FAMILIES: Mapping[str, str] = {
+    "diffusion": "services.families.diffusion.family:load",
+    "gan": "services.families.gan.family:load",
+    "transformer": "services.families.transformer.family:load",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,16 @@ Importing this does not import Ray.
 """
 
 from services.fleet.launch import down, reload, serve, up
-from services.fleet.state import FleetError, FleetState, list_states, read_state
+from services.fleet.state import FleetError, FleetState, applied_config, list_states, read_state
 
-__all__ = ["FleetError", "FleetState", "down", "list_states", "read_state", "reload", "serve", "up"]
+__all__ = [
+    "FleetError",
+    "FleetState",
+    "applied_config",
+    "down",
+    "list_states",
+    "read_state",
+    "reload",
+    "serve",
+    "up",
+]

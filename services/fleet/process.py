@@ -23,7 +23,7 @@ from services.fleet.environment import choose_ports, ray_environment
 from services.fleet.processes import descendants, end_all
 from services.fleet.ray_head import RayHead
 from services.fleet.signals import Signals, Stopped
-from services.fleet.state import FleetError, FleetState, StateFile, fleet_folder
+from services.fleet.state import FleetError, FleetState, StateFile, birth_of, fleet_folder
 from shared.config.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -117,6 +117,7 @@ class FleetProcess:
                     self._progress(f"{name}: {now[name].lower()}")
             seen = now
         self._wait_ready()
+        self._file.applied(fleet)
 
     def _wait_ready(self) -> None:
         url = f"{self._file.state.url}/readyz"
@@ -152,7 +153,16 @@ def run(config_path: Path, *, name: str, settings: Settings) -> int:
             return 1
         me = psutil.Process()
         folder = Path(tempfile.mkdtemp(prefix="castalia-", dir=TEMPORARY))
-        state = FleetState(name, me.pid, me.create_time(), "", str(config_path), str(home / "fleet.log"), str(folder))
+        state = FleetState(
+            name,
+            pid=me.pid,
+            birth=birth_of(me.pid),
+            created=me.create_time(),
+            url="",
+            models=str(config_path),
+            log=str(home / "fleet.log"),
+            folder=str(folder),
+        )
         file = StateFile(home / "fleet.json", state)
         fleet = FleetProcess(config_path, settings, file, folder)
         try:

@@ -13,14 +13,14 @@ from shared.errors import ServiceError
 from shared.reports import ModelReport, ModelState, ReplicaReport
 
 ASK_TIMEOUT_S = 1.0
-TRUSTED_S = 1.0  # an older report says nothing about now
+TRUSTED_S = 1.0  # an older report says nothing about now; `Settings.report_s` is at most this
 _BEST_FIRST: tuple[ModelState, ...] = ("ready", "loading", "failed", "cold")
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     reports: tuple[ReplicaReport, ...]
-    at: float
+    at: float  # when they were asked for: no report is older than its answer
 
 
 class ReportBoard:
@@ -54,7 +54,7 @@ class ReportBoard:
         age = self._clock() - answer.at if answer else float("inf")
         if age > self._max_age_s:
             self._ask(service)
-        if answer is None or age > max(TRUSTED_S, self._max_age_s):
+        if answer is None or age > TRUSTED_S:
             return "cold"
         states = {entry.state for report in answer.reports for entry in report.models if entry.model == model}
         for state in _BEST_FIRST:
@@ -97,12 +97,13 @@ class ReportBoard:
 
     async def _ask_now(self, service: str) -> None:
         reports: Sequence[ReplicaReport] = ()
+        asked = self._clock()
         try:
             async with asyncio.timeout(self._ask_timeout_s):
                 reports = await self._dispatcher.reports(service)
         except (TimeoutError, ReplicaLost, ServiceError) as error:
             self._log.warning("no_reports", service=service, cause=repr(error))
-        self._answers[service] = _Answer(tuple(reports), self._clock())
+        self._answers[service] = _Answer(tuple(reports), asked)
         for report in reports:
             for entry in report.models:
                 if entry.state == "ready":

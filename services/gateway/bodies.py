@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
+from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,7 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from services.gateway.disconnects import ClientGone
-from services.gateway.validation import refusal_of
+from services.gateway.forms import FORM, parse_form
+from services.gateway.validation import refusal_in, refusal_of
 from shared.errors import DeadlineExceeded, RequestTooLarge, UnsupportedMediaType
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -19,14 +22,21 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 INLINE_BYTES = 64 * 1024
 
 
-async def read_body(request: Request, model: type[ModelT], *, limit: int, timeout_s: float) -> ModelT:
-    """Read, parse and check a body.
+async def read_body(
+    request: Request, model: type[ModelT], *, limit: int, timeout_s: float, files: Set[str] = frozenset()
+) -> ModelT:
+    """Read, parse and check a body: JSON, or where fields may come as `files` a form too.
 
     Raises UnsupportedMediaType, RequestTooLarge before more than `limit` bytes are held, DeadlineExceeded when the
     body has not come within `timeout_s` seconds, InvalidRequest, ClientGone.
     """
-    check_media_type(request.headers)
+    content_type = request.headers.get("content-type", "")
+    is_form = bool(files) and _media_type(content_type) == FORM
+    if not is_form:
+        check_media_type(request.headers, also=FORM if files else None)
+    check_encoding(request.headers)
     check_length(request.headers, limit)
+    parse_body = partial(parse_fields, model, content_type, files) if is_form else partial(parse, model)
     try:
         async with asyncio.timeout(timeout_s):
             body = await _receive(request, limit)
@@ -34,17 +44,23 @@ async def read_body(request: Request, model: type[ModelT], *, limit: int, timeou
         raise ClientGone from None
     except TimeoutError:
         raise DeadlineExceeded(f"The request's body did not arrive within {timeout_s:g} seconds.") from None
-    return parse(model, body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, model, body)
+    return parse_body(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse_body, body)
 
 
-def check_media_type(headers: Headers) -> None:
-    """Only JSON in UTF-8, not compressed. Raises UnsupportedMediaType."""
-    media_type, _, parameters = headers.get("content-type", "").partition(";")
-    if media_type.strip().lower() != "application/json":
-        raise UnsupportedMediaType("The content type must be application/json.", param="content-type")
+def check_media_type(headers: Headers, *, also: str | None = None) -> None:
+    """Only JSON in UTF-8; `also` is what else the operation takes. Raises UnsupportedMediaType."""
+    media_type = headers.get("content-type", "")
+    parameters = media_type.partition(";")[2]
+    if _media_type(media_type) != "application/json":
+        known = f"application/json or {also}" if also else "application/json"
+        raise UnsupportedMediaType(f"The content type must be {known}.", param="content-type")
     charset = parameters.strip().lower().replace('"', "")
     if charset not in ("", "charset=utf-8", "charset=utf8"):
         raise UnsupportedMediaType("The body's character set must be utf-8.", param="content-type")
+
+
+def check_encoding(headers: Headers) -> None:
+    """Nothing compressed. Raises UnsupportedMediaType."""
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("The body must not be compressed.", param="content-encoding")
 
@@ -64,6 +80,15 @@ def parse(model: type[ModelT], body: bytes) -> ModelT:
         raise refusal_of(error, body) from None
 
 
+def parse_fields(model: type[ModelT], content_type: str, files: Set[str], body: bytes) -> ModelT:
+    """A form: its texts become the numbers and truth values of the schema. Raises InvalidRequest."""
+    fields = parse_form(body, content_type, files)
+    try:
+        return model.model_validate_strings(fields, strict=False)
+    except ValidationError as error:
+        raise refusal_in(error, fields) from None
+
+
 async def _receive(request: Request, limit: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
@@ -73,6 +98,10 @@ async def _receive(request: Request, limit: int) -> bytes:
             raise _too_large(limit, f"more than {limit}")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _too_large(limit: int, got: str) -> RequestTooLarge:

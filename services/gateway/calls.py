@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Set
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,10 +20,12 @@ from services.gateway.problems import CallFailed, failure_of
 from services.gateway.record import Record, record_of
 from services.gateway.sse import SseWriter
 from services.gateway.state import GatewayState
-from services.gateway.text_wire import StreamWire, TokenCounts, Transcript
+from services.gateway.text_wire import Transcript
+from services.gateway.wire import Counts, StreamWire
 from shared.calls import Call
 from shared.errors import DeadlineExceeded, InternalError, ServiceError
-from shared.events import Failed, RowEvent, TextDelta
+from shared.events import Failed, Finished, ImageDelta, RowEvent, TextDelta
+from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
 PING = b": ping\n\n"
@@ -36,17 +38,34 @@ class Desk:
     def __init__(self, state: GatewayState) -> None:
         self._state = state
 
-    async def read(self, request: Request, model: type[BodyT]) -> tuple[BodyT, Wishes]:
-        """The checked body, and what the headers ask for. Raises what `read_body` does."""
+    async def read(
+        self, request: Request, model: type[BodyT], *, limit: int | None = None, files: Set[str] = frozenset()
+    ) -> tuple[BodyT, Wishes]:
+        """The checked body, and what the headers ask for. Raises what `read_body` does.
+
+        `limit` is in bytes, `CASTALIA_MAX_BODY` if None; `files` are the fields that a form may send as files.
+        """
         settings = self._state.settings
         wishes = Wishes.of(request.headers, longest_s=settings.timeout_s)
-        body = await read_body(request, model, limit=settings.max_body, timeout_s=wishes.deadline_s)
+        most = settings.max_body if limit is None else limit
+        body = await read_body(request, model, limit=most, timeout_s=wishes.deadline_s, files=files)
         return body, wishes
 
     def errand(
-        self, request: Request, body: BaseModel, wishes: Wishes, *, model: str, task: str, stream: bool
+        self,
+        request: Request,
+        body: BaseModel,
+        wishes: Wishes,
+        *,
+        model: str,
+        task: str,
+        stream: bool,
+        is_bulky: bool = False,
     ) -> Errand:
-        """Route the call. Raises ModelNotFound, UnsupportedTask, or DeadlineExceeded if the body took all the time."""
+        """Route the call. Raises ModelNotFound, UnsupportedTask, or DeadlineExceeded if the body took all the time.
+
+        A bulky answer's pieces are sent one by one as they are made: together they may exceed what a message holds.
+        """
         state, record = self._state, record_of(request.scope)
         route = state.table.route(model, task)
         record.model = model
@@ -56,7 +75,8 @@ class Desk:
         if deadline_s <= 0:
             raise DeadlineExceeded(f"The request took its whole deadline of {whole_s:g} seconds to arrive.")
         # A plain answer from a loaded model comes in one message. Otherwise `Accepted` must be seen to come in time.
-        is_one_message = not stream and state.board.is_ready(service, model)
+        is_one_message = not stream and not is_bulky and state.board.is_ready(service, model)
+        flush_s = 0.0 if is_bulky else state.settings.flush_ms / 1e3
         call = Call(
             request_id=record.request_id,
             model=model,
@@ -65,7 +85,7 @@ class Desk:
             tenant=record.tenant,
             priority=wishes.priority,
             deadline_s=deadline_s,
-            flush_s=None if is_one_message else state.settings.flush_ms / 1e3,
+            flush_s=None if is_one_message else flush_s,
         )
         hold_s = None if is_one_message else state.settings.hold_s
         return Errand(service, call, deadline_s, hold_s, partial(state.board.is_ready, service, model))
@@ -73,7 +93,10 @@ class Desk:
     async def gather(self, request: Request, errand: Errand, take: Callable[[Sequence[RowEvent]], None]) -> None:
         """Run a plain call to its end, giving its events to `take`. Raises what `Carrier.carry` does, or ClientGone."""
 
+        record = record_of(request.scope)
+
         async def sink(batch: Sequence[RowEvent]) -> None:
+            record.units += _units(batch)
             take(batch)
 
         await unless_gone(request.receive, self._state.carrier.carry(errand, sink))
@@ -81,13 +104,19 @@ class Desk:
     async def transcript(self, request: Request, errand: Errand, *, choices: int) -> Transcript:
         """Run a plain text call to its end; its tokens are counted even if it fails."""
         transcript = Transcript(choices)
-        try:
-            await self.gather(request, errand, transcript.take)
-        finally:
-            _count(record_of(request.scope), transcript.counts)
+        await self.collect(request, errand, transcript.take, transcript.counts)
         return transcript
 
-    def event_stream(self, errand: Errand, wire: StreamWire, counts: TokenCounts) -> Response:
+    async def collect(
+        self, request: Request, errand: Errand, take: Callable[[Sequence[RowEvent]], None], counts: Counts
+    ) -> None:
+        """`gather`, and note what `counts` says in the end, even if the call fails."""
+        try:
+            await self.gather(request, errand, take)
+        finally:
+            _count(record_of(request.scope), counts)
+
+    def event_stream(self, errand: Errand, wire: StreamWire, counts: Counts) -> Response:
         return EventStream(self._state, errand, wire, counts)
 
 
@@ -96,7 +125,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, state: GatewayState, errand: Errand, wire: StreamWire, counts: TokenCounts) -> None:
+    def __init__(self, state: GatewayState, errand: Errand, wire: StreamWire, counts: Counts) -> None:
         super().__init__()
         self._state = state
         self._errand = errand
@@ -118,7 +147,7 @@ class EventStream(Response):
         except Exception as error:
             if not writer.started:
                 raise
-            self._state.log.error("stream_failed", request_id=record.request_id, exc_info=error)
+            self._state.log.error("stream_failed", request_id=record.request_id, cause=where(error))
             await self._cut(writer, record, Failed.of(InternalError()))
         finally:
             _count(record, self._counts)
@@ -126,7 +155,8 @@ class EventStream(Response):
     async def _stream(self, writer: SseWriter, record: Record) -> None:
         async def sink(batch: Sequence[RowEvent]) -> None:
             data = self._wire.encode(batch)
-            if record.first_chunk_s is None and any(isinstance(event, TextDelta) for _, event in batch):
+            record.units += _units(batch)
+            if record.first_chunk_s is None and any(isinstance(event, TextDelta | ImageDelta) for _, event in batch):
                 record.first_chunk_s = self._state.tempo.clock() - record.started
             if data:
                 await writer.write(data)
@@ -155,5 +185,9 @@ class EventStream(Response):
         await writer.fail(failure)
 
 
-def _count(record: Record, counts: TokenCounts) -> None:
+def _count(record: Record, counts: Counts) -> None:
     record.prompt_tokens, record.completion_tokens = counts.prompt, counts.completion
+
+
+def _units(batch: Sequence[RowEvent]) -> float:
+    return sum(event.units for _, event in batch if isinstance(event, Finished))

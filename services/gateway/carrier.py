@@ -18,7 +18,7 @@ Sink = Callable[[Sequence[RowEvent]], Awaitable[None]]
 
 # The replica refuses late rows itself, typed; this is how much later the gateway stops waiting for its word.
 DEADLINE_GRACE_S = 1.0
-LOADING_RETRY_AFTER_S = 5.0
+LOADING_RETRY_AFTER_S = 5.0  # reports say nothing of load times, and a service at rest has nobody to report
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,9 @@ class Carrier:
         A replica that is lost before it accepted the call is tried around once. Raises CallFailed with a replica's
         failure (after its batch went to the sink), ModelLoading, Overloaded or DeadlineExceeded. Cancelling frees
         the request on the replica.
+
+        A replica predicts when its model will be loaded, and its refusal says so; where no replica spoke,
+        ModelLoading says `LOADING_RETRY_AFTER_S`.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()

@@ -14,9 +14,6 @@ from services.gateway.web import build_app
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
-# A loose backstop: the replicas' queues refuse work, typed, long before.
-MAX_ONGOING_REQUESTS = 10_000
-
 
 class GatewayReplica:
     """The one deployment that HTTP reaches. Settings come from the environment, routes from `reconfigure`."""
@@ -35,4 +32,4 @@ class GatewayReplica:
         return build_app(self._state)
 
 
-Gateway = serve.deployment(name="Gateway", max_ongoing_requests=MAX_ONGOING_REQUESTS)(serve.ingress()(GatewayReplica))
+Gateway = serve.deployment(name="Gateway")(serve.ingress()(GatewayReplica))

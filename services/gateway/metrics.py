@@ -37,13 +37,19 @@ class GatewayMetrics:
         )
         self._first_chunk = PrometheusHistogram(
             "castalia_first_chunk_seconds",
-            "From arrival to the first text of a stream, in seconds.",
+            "From arrival to the first text or picture of a stream, in seconds.",
             ("model",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self._tokens = Counter(
             "castalia_tokens", "Tokens by model, tenant and kind.", ("model", "tenant", "kind"), registry=self.registry
+        )
+        self._units = Counter(
+            "castalia_request_units",
+            "Work of rows that ended well, in the model's own unit, by model and tenant.",
+            ("model", "tenant"),
+            registry=self.registry,
         )
         self._cut = Counter(
             "castalia_streams_cut", "Streams that failed after their first byte.", ("model",), registry=self.registry
@@ -59,6 +65,8 @@ class GatewayMetrics:
             self._first_chunk.labels(model).observe(record.first_chunk_s)
         if record.cut:
             self._cut.labels(model).inc()
+        if record.units:
+            self._units.labels(model, record.tenant).inc(record.units)
         for kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):
             if count:
                 self._tokens.labels(model, record.tenant, kind).inc(count)

@@ -19,6 +19,7 @@ from services.gateway.record import Record, attach, record_of
 from services.gateway.state import GatewayState
 from shared.errors import InternalError, ServiceError
 from shared.events import Failed
+from shared.tracebacks import where
 
 API_VERSION = "2020-10-01"
 CLIENT_CLOSED = 499
@@ -64,7 +65,7 @@ class Observe:
         except ClientGone:
             answer.record.status = CLIENT_CLOSED
         except Exception as error:
-            self._state.log.error("request_failed", request_id=answer.record.request_id, exc_info=error)
+            self._state.log.error("request_failed", request_id=answer.record.request_id, cause=where(error))
             await answer.refuse(Failed.of(InternalError()))
 
     def _note(self, scope: Scope, record: Record) -> None:
@@ -81,6 +82,7 @@ class Observe:
             model=record.model,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
+            units=record.units,
             first_chunk_ms=None if record.first_chunk_s is None else round(record.first_chunk_s * 1e3, 1),
             cut=record.cut,
         )

@@ -10,12 +10,32 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from services.gateway.responses import form_name
+from shared.schemas.image_results import CompletedImageEvent, PartialImageEvent
+from shared.schemas.images import (
+    FILE_FIELDS,
+    ImageEditRequest,
+    ImageGenerationRequest,
+    ImageVariationRequest,
+    InterpolationRequest,
+)
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from shared.schemas.text_results import ChatCompletionChunk
 
-REQUESTS: Sequence[type[BaseModel]] = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
-EVENTS: Sequence[type[BaseModel]] = (ChatCompletionChunk,)
-DESCRIPTION = """Castalia serves every family of generative model. The text endpoints speak OpenAI's wire format.
+REQUESTS: Sequence[type[BaseModel]] = (
+    ChatRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+    ImageGenerationRequest,
+    ImageEditRequest,
+    ImageVariationRequest,
+    InterpolationRequest,
+)
+FORMS: Sequence[type[BaseModel]] = (ImageEditRequest, ImageVariationRequest)
+EVENTS: Sequence[type[BaseModel]] = (ChatCompletionChunk, PartialImageEvent, CompletedImageEvent)
+DESCRIPTION = """Castalia serves every family of generative model. The endpoints speak OpenAI's wire format
+where OpenAI has one.
 
 Every error has the body `{"error": {"message", "type", "param", "code"}}`. Request headers: `x-castalia-deadline-ms`
 (the time that the whole request may take) and `x-castalia-priority` (`interactive`, `default`, `batch`)."""
@@ -29,7 +49,18 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         ref_template="#/components/schemas/{model}",
     )
     components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).update(collected["$defs"])
+    schemas: dict[str, Any] = components.setdefault("schemas", {})
+    schemas.update(collected["$defs"])
+    schemas.update({form_name(model): _form(schemas[model.__name__]) for model in FORMS})
     components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"ApiKey": []}, {}]  # {}: a gateway on loopback may need no key
     return document
+
+
+def _form(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a form with the same fields, whose pictures are files."""
+    properties = {
+        name: {"type": "string", "format": "binary"} if name in FILE_FIELDS else given
+        for name, given in schema["properties"].items()
+    }
+    return {**schema, "properties": properties, "title": f"{schema['title']}Form"}

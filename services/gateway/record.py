@@ -23,6 +23,7 @@ class Record:
     status: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    units: float = 0.0  # work of the rows that ended well, in the model's own unit
     first_chunk_s: float | None = None
     cut: bool = False  # the stream failed after its first byte
 

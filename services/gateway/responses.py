@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from services.gateway.forms import FORM
 from shared.schemas.common import ErrorBody
 
 Responses = dict[int | str, dict[str, Any]]
@@ -17,7 +18,7 @@ _ERRORS = {
     404: "`model_not_found` or `not_found`",
     405: "`method_not_allowed`; the header `Allow` lists the methods.",
     413: "`request_too_large`",
-    415: "`unsupported_media_type`: the body must be JSON in UTF-8.",
+    415: "`unsupported_media_type`: the body must be of a type that the operation takes, and not compressed.",
     429: "`rate_limit_exceeded` or `insufficient_quota`, with `Retry-After`",
     500: "`internal_error`: the header `x-request-id` finds the cause in the server's log.",
     503: "`server_is_overloaded` or `model_loading`, with `Retry-After`",
@@ -27,12 +28,14 @@ _CALL = (400, 401, 403, 404, 405, 413, 415, 429, 500, 503, 504)
 _READ = (401, 405, 500)
 
 
-def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | None = None) -> Responses:
+def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | tuple[type[BaseModel], ...] = ()) -> Responses:
     """Those of an operation that runs a model; `chunk` is the data of an event where it can stream."""
     answer: dict[str, Any] = {"model": result, "description": "The answer, complete or as server-sent events."}
-    if chunk is not None:
+    chunks = chunk if isinstance(chunk, tuple) else (chunk,)
+    if chunks:
+        names = " or a ".join(f"`{each.__name__}`" for each in chunks)
         text = (
-            f"With `stream: true`: events whose data is a `{chunk.__name__}`, then `data: [DONE]`. A failure on the "
+            f"With `stream: true`: events whose data is a {names}, then `data: [DONE]`. A failure on the "
             "way is an event whose data is an `ErrorBody`, after which the connection is cut without `[DONE]`."
         )
         # No type: some readers hold such a schema against the whole body, others against each event.
@@ -58,3 +61,16 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """The request body of an operation. The body is read by hand, so FastAPI does not know of it."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def form_or_json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """As `json_body`, of an operation that takes the same fields in a form, some of them as files."""
+    body = json_body(model)
+    schema = {"$ref": f"#/components/schemas/{form_name(model)}"}
+    body["requestBody"]["content"][FORM] = {"schema": schema}
+    return body
+
+
+def form_name(model: type[BaseModel]) -> str:
+    """What a body's form is called among the components."""
+    return f"{model.__name__}Form"

@@ -1,28 +1,15 @@
-"""Owns what the text endpoints' wire formats share: token counts, log-probabilities, the shape of a wire."""
+"""Owns what the text endpoints' wire formats share: token counts, log-probabilities, whole answers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from shared.events import Finished, RowEvent, TextDelta, TokenLogprob
 
 # OpenAI's stand-in for "less than can be said"; JSON has no minus infinity.
 LEAST_LOGPROB = -9999.0
-
-
-class StreamWire(Protocol):
-    """Writes the events of a stream. Calls come in the order of the events."""
-
-    def encode(self, batch: Sequence[RowEvent]) -> bytes:
-        """Whole server-sent events: one for each TextDelta and each Finished; empty if there are none."""
-        ...
-
-    def last(self) -> bytes:
-        """What comes between the last row's end and [DONE]."""
-        ...
 
 
 class TokenCounts:

@@ -35,15 +35,21 @@ class _Problem:
 
 
 def refusal_of(error: ValidationError, body: bytes) -> InvalidRequest:
-    """The first problem, in the order of the fields; of a union, the branch that matched furthest."""
+    """What was wrong with a JSON body."""
+    if error.error_count() == 1:
+        (only,) = error.errors(include_url=False)
+        if only["type"] == "json_invalid":
+            reason = only["msg"].removeprefix("Invalid JSON: ")
+            return InvalidRequest(f"The body is not valid JSON in UTF-8: {reason}.", code="invalid_json")
+    return refusal_in(error, None if error.error_count() > MAX_ERRORS else from_json(body))
+
+
+def refusal_in(error: ValidationError, data: Any) -> InvalidRequest:
+    """The first problem of `data`, in the order of the fields; of a union, the branch that matched furthest."""
     if error.error_count() > MAX_ERRORS:
         return InvalidRequest(f"The body has {error.error_count()} unknown or invalid fields.")
     errors = error.errors(include_url=False)
     first = errors[0]
-    if first["type"] == "json_invalid":
-        reason = first["msg"].removeprefix("Invalid JSON: ")
-        return InvalidRequest(f"The body is not valid JSON in UTF-8: {reason}.", code="invalid_json")
-    data: Any = from_json(body)
     chosen = _locate(first, data)
     rivals = [chosen]
     if chosen.union_at is not None:

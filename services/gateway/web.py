@@ -14,6 +14,7 @@ from starlette.responses import Response
 from services.gateway.middleware import Authenticate, Observe
 from services.gateway.openapi import build_openapi
 from services.gateway.problems import error_body
+from services.gateway.routes_images import image_router
 from services.gateway.routes_models import models_router
 from services.gateway.routes_ops import ops_router
 from services.gateway.routes_text import text_router
@@ -40,7 +41,7 @@ def build_app(state: GatewayState) -> FastAPI:
         await state.board.close()
 
     app = Api(title="Castalia", version=version("castalia"), redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for router in (models_router(state), text_router(state), ops_router(state)):
+    for router in (models_router(state), text_router(state), image_router(state), ops_router(state)):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_middleware(Authenticate, state=state)

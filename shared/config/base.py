@@ -46,6 +46,20 @@ class ModelConfig(ConfigModel):
     dtype: str = Field(default="float32", pattern=r"^(float32|bfloat16|float16)$")
     max_batch_size: int = Field(default=16, ge=1, le=1024)
 
+    @property
+    def revision(self) -> str:
+        """What pins the weights, fit for clients' eyes: a hub revision, a package version, a name; never a path."""
+        scheme, _, place = self.source.partition("://")
+        match scheme:
+            case "hf":
+                return place.rpartition("@")[2]
+            case "pypi":
+                return place.partition("==")[2].partition("/")[0]
+            case "builtin":
+                return place
+            case _:
+                return "local"
+
 
 class ServiceConfig(ConfigModel):
     """One Ray Serve deployment that hosts one or more models of a family."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from shared.config.base import ConfigModel
+from shared.config.diffusion import DiffusionService
+from shared.config.gan import GanService
 from shared.config.transformer import TransformerService
 
-# With a second family this becomes a union discriminated on `family`.
-AnyService = TransformerService
+AnyService = Annotated[TransformerService | DiffusionService | GanService, Field(discriminator="family")]
 
 RESERVED_NAMES = frozenset({"gateway"})
 

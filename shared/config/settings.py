@@ -20,11 +20,16 @@ class Settings(BaseSettings):
         default=None, description="hashed API keys, one a line; required unless the host is loopback"
     )
     max_body: ByteSize = Field(default=ByteSize(4 * 2**20), description="the largest request body")
+    max_image_body: ByteSize = Field(
+        default=ByteSize(16 * 2**20), description="the largest request body of operations that take an image"
+    )
     flush_ms: float = Field(default=40, ge=0, description="how long a stream's events gather before they are sent")
     ping_s: float = Field(default=15, gt=0, description="a comment keeps an idle stream alive after this long")
     hold_s: float = Field(default=60, gt=0, description="how long a request for a model that is not loaded is held")
     timeout_s: float = Field(default=600, gt=0, description="the longest a request may take")
-    report_s: float = Field(default=0.5, gt=0, description="how often the gateway asks the replicas for reports")
+    report_s: float = Field(
+        default=0.5, gt=0, le=1, description="how old a replica's report may be before it is asked for again"
+    )
     haproxy: bool = Field(default=True, description="Ray Serve's HAProxy ingress (else its Python proxy)")
     throughput_optimized: bool = Field(default=True, description="Ray Serve's throughput mode")
     grpc: bool = Field(default=True, description="gRPC between gateway and replicas (else Ray's object store)")

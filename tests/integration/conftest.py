@@ -1,8 +1,8 @@
-"""One real fleet for all of these tests: Ray, HAProxy, the gateway and three services with tiny random models."""
+"""One real fleet for all of these tests: Ray, HAProxy, the gateway and five services with tiny random models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from services import fleet
 from services.sources import write_manifest
 from shared.config.settings import Settings
 from tests.checkpoints import make_checkpoint
+from tests.image_checkpoints import image_checkpoint
+
+Tell = Callable[[str], None]
 
 CONTEXT = 8192  # long enough for streams that outlive what the tests do to them
 
@@ -63,11 +66,17 @@ class LocalFleet:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
+        return self.metrics(name, **labels)[0]
+
+    def metrics(self, *names: str, **labels: str) -> list[float]:
+        """As `metric`, of several at one moment."""
         with self.http() as client:
             lines = client.get("/metrics").raise_for_status().text.splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        samples = [line for line in lines if line.startswith(f"{name}{{") and all(label in line for label in wanted)]
-        return sum(float(line.rpartition(" ")[2]) for line in samples)
+        samples = [line for line in lines if all(label in line for label in wanted)]
+        return [
+            sum(float(line.rpartition(" ")[2]) for line in samples if line.startswith(f"{name}{{")) for name in names
+        ]
 
 
 def title_of(process: psutil.Process) -> str | None:
@@ -86,7 +95,7 @@ def checkpoint(folder: Path, architecture: str, **changes: Any) -> str:
 
 
 def models_yaml(checkpoints: Path) -> dict[str, Any]:
-    """The third service rests until it is asked.
+    """The third service and those of images rest until they are asked.
 
     `tight` has room for few tokens at once: 3 layers of keys and values of 64 floats are 1,536 bytes a token.
     """
@@ -110,7 +119,21 @@ def models_yaml(checkpoints: Path) -> dict[str, Any]:
         "replicas": idle,
         "models": [{"id": "sleeper", "source": qwen}],
     }
-    return {"services": [*services, at_rest]}
+    return {"services": [*services, at_rest, *_image_services(checkpoints)]}
+
+
+def _image_services(checkpoints: Path) -> list[dict[str, Any]]:
+    kinds = {"emoji": "diffusion", "digits": "gan"}
+    return [
+        {
+            "name": kind,
+            "family": family,
+            "replicas": {"min": 0, "max": 1},
+            "resources": {"num_cpus": 0.05, "memory": "1GiB"},
+            "models": [{"id": kind, "source": image_checkpoint(kind, checkpoints / kind)}],
+        }
+        for kind, family in kinds.items()
+    ]
 
 
 def start(folder: Path, config: dict[str, Any], *, name: str) -> LocalFleet:
@@ -129,3 +152,14 @@ def local_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet
         yield running
     finally:
         fleet.down("main", running.settings.home)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Shows a measured figure to whoever runs the tests."""
+
+    def show(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}")  # noqa: T201
+
+    return show

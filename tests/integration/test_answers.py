@@ -38,7 +38,7 @@ def test_every_model_of_every_service_is_listed_ready_and_answers(local_fleet: L
 def test_a_seed_gives_the_same_text_alone_and_among_others(local_fleet: LocalFleet) -> None:
     with local_fleet.openai() as client, ThreadPoolExecutor(1) as pool:
         alone = client.completions.create(model="llama", prompt="a", max_tokens=20, seed=5)
-        others = {"prompt": ["b c", "a d", "x"] * 4, "max_tokens": 2000, "extra_body": {"ignore_eos": True}}
+        others = {"prompt": ["b c", "a d", "x"] * 4, "max_tokens": 800, "extra_body": {"ignore_eos": True}}
         crowd = pool.submit(client.completions.create, model="llama", **others)
         while local_fleet.metric("castalia_running_rows", model="llama") < 12:
             pass
@@ -51,7 +51,7 @@ def test_a_seed_gives_the_same_text_alone_and_among_others(local_fleet: LocalFle
 def test_a_request_that_can_never_fit_is_refused_and_others_wait_their_turn(local_fleet: LocalFleet) -> None:
     fits = {"model": "tight", "messages": QUESTION, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
     with local_fleet.openai() as client:
-        with pytest.raises(openai.BadRequestError):
+        with pytest.raises(openai.BadRequestError) as refused:
             client.chat.completions.create(model="tight", messages=QUESTION, max_tokens=5000)
         streams = [client.chat.completions.create(stream=True, **fits) for _ in range(4)]
         most = 0.0
@@ -60,6 +60,7 @@ def test_a_request_that_can_never_fit_is_refused_and_others_wait_their_turn(loca
             assert list(stream)[-1].choices[0].finish_reason == "length"
         neighbour = client.completions.create(model="llama", prompt="a", max_tokens=4)
     assert neighbour.choices
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
     assert most < 4, "all four ran at once, so the test proves nothing"
 
 

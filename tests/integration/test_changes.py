@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import yaml
 
 from services import fleet
 from shared.config.settings import Settings
+from tests.integration.background import BackgroundStream
 from tests.integration.conftest import CONTEXT, LocalFleet, checkpoint, start, title_of
 
 
@@ -37,6 +39,27 @@ def test_a_model_added_to_models_yaml_serves_without_a_restart_and_leaves_again(
     local_fleet.config_path.write_text(before)
     fleet.reload("main", local_fleet.settings.home)
     assert completion(local_fleet.url, "mistral") == httpx.codes.NOT_FOUND
+
+
+def test_a_replica_that_is_replaced_finishes_its_stream_and_new_requests_wait_for_the_next(
+    local_fleet: LocalFleet,
+) -> None:
+    config = yaml.safe_load(local_fleet.config_path.read_text())
+    # What a process reserves: it takes another process.
+    config["services"][1]["resources"] = {"num_cpus": 0.05, "memory": "1100MiB"}
+    neighbour, replica = local_fleet.replica("first").pid, local_fleet.replica("second").pid
+    stream = BackgroundStream(local_fleet, model="qwen", prompt="a", max_tokens=4000, ignore_eos=True)
+    with local_fleet.http() as client, ThreadPoolExecutor(1) as pool:
+        local_fleet.config_path.write_text(yaml.safe_dump(config))
+        reloaded = pool.submit(fleet.reload, "main", local_fleet.settings.home)
+        while client.get("/v1/models/qwen").json()["state"] == "ready":
+            pass
+        assert stream.running, "the stream ended first, so the test proves nothing"
+        assert completion(local_fleet.url, "qwen") == httpx.codes.OK
+        reloaded.result()
+    assert stream.text(), "it was cut"
+    assert local_fleet.replica("second").pid != replica
+    assert local_fleet.replica("first").pid == neighbour
 
 
 def test_a_mistake_in_models_yaml_is_told_and_changes_nothing(local_fleet: LocalFleet) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 
 import httpx
+import pytest
 
-from tests.integration.conftest import CONTEXT, LocalFleet
+from tests.integration.conftest import CONTEXT, LocalFleet, Tell
 
 LONG = CONTEXT - 100  # tokens: seconds of work
-RECOVERY_S = 60.0  # a bound for the test, not what is promised: other processes may share the machine
+RECOVERY_S = 60.0  # some ten seconds on two quiet cores: a new process imports torch and loads the model
+FREED_S = 1.0
+PATIENCE_S = 60.0
 
 
 def body(model: str, tokens: int, *, stream: bool = True) -> dict[str, object]:
@@ -29,7 +33,7 @@ def events(response: httpx.Response) -> Iterator[str]:
         yield "CUT"
 
 
-def test_a_killed_replica_fails_its_own_streams_alone_and_is_replaced(local_fleet: LocalFleet) -> None:
+def test_a_killed_replica_fails_its_own_streams_alone_and_is_replaced(local_fleet: LocalFleet, tell: Tell) -> None:
     neighbours: list[int] = []
     over = threading.Event()
 
@@ -47,13 +51,16 @@ def test_a_killed_replica_fails_its_own_streams_alone_and_is_replaced(local_flee
         try:
             replica = local_fleet.replica("first")
             replica.kill()
+            killed = time.monotonic()
             *_, failure, cut = received
             assert json.loads(failure)["error"]["type"] in ("server_error", "service_unavailable_error")
             assert cut == "CUT", "a clean end would look like success"
             _answers_again(client)
+            recovery_s = time.monotonic() - killed
         finally:
             over.set()
             asking.join()
+    tell(f"a replica was killed: its model answered again after {recovery_s:.1f} s")
     assert local_fleet.replica("first").pid != replica.pid
     assert len(neighbours) > 1
     assert set(neighbours) == {httpx.codes.OK}
@@ -70,40 +77,36 @@ def _answers_again(client: httpx.Client) -> None:
         assert time.monotonic() < deadline, answer.text
 
 
-def test_a_client_that_goes_away_frees_its_slot(local_fleet: LocalFleet) -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole answer"])
+def test_a_client_that_goes_away_frees_its_slot_within_a_second(
+    local_fleet: LocalFleet, tell: Tell, stream: bool
+) -> None:
+    """The best of three: other processes share the machine."""
     _until_rows(local_fleet, 0)
     before = local_fleet.metric("castalia_finished_rows_total", model="qwen", reason="abort")
-    with local_fleet.http() as client, client.stream("POST", "/v1/completions", json=body("qwen", LONG)) as response:
-        received = events(response)
-        assert "error" not in json.loads(next(received))
-        assert local_fleet.metric("castalia_running_rows", model="qwen") == 1
-    _until_rows(local_fleet, 0)
+    freed_s = sorted(_ask_and_leave(local_fleet, stream=stream) for _ in range(3))
     aborted = local_fleet.metric("castalia_finished_rows_total", model="qwen", reason="abort") - before
-    assert aborted == 1, "it ran to its end instead"
+    tell(f"a client went away: its slot was free after {freed_s[1]:.2f} s (p50 of 3; best {freed_s[0]:.2f} s)")
+    assert aborted == 3, "they ran to their ends instead"
+    assert freed_s[0] < FREED_S
 
 
-def test_a_client_that_goes_away_before_a_whole_answer_frees_its_slot(local_fleet: LocalFleet) -> None:
-    _until_rows(local_fleet, 0)
-    before = local_fleet.metric("castalia_finished_rows_total", model="qwen", reason="abort")
-    with local_fleet.http() as client:
-        asking = threading.Thread(target=_ask_and_leave, args=(client,))
-        asking.start()
+def _ask_and_leave(local_fleet: LocalFleet, *, stream: bool) -> float:
+    """Seconds from closing the connection of a running request until the metric says that its slot is free."""
+    url = httpx.URL(local_fleet.url)
+    data = json.dumps(body("qwen", LONG, stream=stream)).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: {url.host}\r\ncontent-type: application/json\r\n"
+    with socket.create_connection((url.host, url.port), timeout=60) as connection:
+        connection.sendall(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         _until_rows(local_fleet, 1)
-        asking.join()
+        if stream:
+            assert connection.recv(15).startswith(b"HTTP/1.1 200 ")
+    left = time.monotonic()
     _until_rows(local_fleet, 0)
-    aborted = local_fleet.metric("castalia_finished_rows_total", model="qwen", reason="abort") - before
-    assert aborted == 1, "it ran to its end instead"
-
-
-def _ask_and_leave(client: httpx.Client) -> None:
-    try:
-        client.post("/v1/completions", json=body("qwen", LONG, stream=False), timeout=1)
-    except httpx.ReadTimeout:
-        return
-    raise AssertionError("the answer was there before the client could leave")
+    return time.monotonic() - left
 
 
 def _until_rows(local_fleet: LocalFleet, count: int) -> None:
-    deadline = time.monotonic() + RECOVERY_S
+    deadline = time.monotonic() + PATIENCE_S
     while local_fleet.metric("castalia_running_rows", model="qwen") != count:
         assert time.monotonic() < deadline

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from shared.config.settings import Settings
@@ -21,3 +22,19 @@ def test_readme_and_makefile_name_the_same_verbs() -> None:
     described = set(re.findall(r"^\| `make ([a-z-]+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
     verbs = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert described == verbs - {"help"}
+
+
+def test_every_pytest_command_in_readme_selects_tests() -> None:
+    commands = re.findall(r"`\.venv/bin/pytest ([^`]+)`", (ROOT / "README.md").read_text())
+    assert len(commands) > 10
+    for command in commands:
+        paths, _, expression = command.partition(" -k ")
+        names = "\n".join(name for path in paths.split() for name in _tests_below(ROOT / path))
+        assert names, command
+        words = set(shlex.split(expression)[0].split() if expression else ()) - {"and", "or", "not"}
+        assert all(word in names for word in words), command
+
+
+def _tests_below(path: Path) -> list[str]:
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    return [name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())]

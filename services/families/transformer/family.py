@@ -14,7 +14,6 @@ from services.engine.contract import Task
 from services.families import LoadedModel
 from services.families.transformer.advance import RowText
 from services.families.transformer.chat import ChatEncoder
-from services.families.transformer.errors import UnsupportedModel
 from services.families.transformer.forward import CausalLM, SlotForward
 from services.families.transformer.loading import (
     cache_shapes,
@@ -38,6 +37,7 @@ from services.families.transformer.text import make_detokenizer
 from services.families.transformer.tokenizer import Vocabulary
 from services.nn.cache_budget import CacheBudget
 from services.nn.device import device_errors
+from services.nn.errors import UnsupportedModel
 from services.nn.kv_cache import SlotCache
 from services.nn.linears import pack_linears, packed_bytes
 from shared.config.transformer import TransformerModel
@@ -102,7 +102,7 @@ def _assemble(
         tasks=_tasks(config, Generation(vocabulary, limits, config.sampling), encoder),
         memory=memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
-        revision=_revision(config.source),
+        revision=config.revision,
     )
 
 
@@ -152,17 +152,3 @@ def _memory(model: PreTrainedModel, config: TransformerModel, budget: CacheBudge
     groups = max(1, cast(int, model.config.num_attention_heads) // min(layer.heads for layer in budget.layers))
     gathered = (1 + groups) * 2 * budget.limit // (2 * len(budget.layers) + 1)
     return weights + budget.limit + logits + activations + gathered
-
-
-def _revision(source: str) -> str:
-    """What pins the weights, fit for clients' eyes: a hub revision, a package version, a builtin's name; no path."""
-    scheme, _, place = source.partition("://")
-    match scheme:
-        case "hf":
-            return place.rpartition("@")[2]
-        case "pypi":
-            return place.partition("==")[2].partition("/")[0]
-        case "builtin":
-            return place
-        case _:
-            return "local"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from services.families.transformer.chat import ChatEncoder
 from services.families.transformer.params import (
@@ -141,6 +142,8 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ChatTask:
+    encodes_slowly: ClassVar[bool] = False
+
     generation: Generation
     encoder: ChatEncoder
 
@@ -157,6 +160,8 @@ class ChatTask:
 @dataclass(frozen=True, slots=True)
 class CompletionTask:
     """Continues prompts, given as texts or as token ids. Special tokens come from ids alone, never from text."""
+
+    encodes_slowly: ClassVar[bool] = False
 
     generation: Generation
 
@@ -187,6 +192,8 @@ class CompletionTask:
 @dataclass(frozen=True, slots=True)
 class TokenizeTask:
     """Ids of a prompt or of a conversation, as completion and chat would read it. Bounded by READY_CONTEXTS."""
+
+    encodes_slowly: ClassVar[bool] = False
 
     vocabulary: Vocabulary
     limits: TextLimits
@@ -219,6 +226,8 @@ class TokenizeTask:
 @dataclass(frozen=True, slots=True)
 class DetokenizeTask:
     """Text of token ids, special tokens included. Bounded by READY_CONTEXTS."""
+
+    encodes_slowly: ClassVar[bool] = False
 
     vocabulary: Vocabulary
     limits: TextLimits

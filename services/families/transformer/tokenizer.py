@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from services.families.transformer.errors import UnsupportedModel
+from services.nn.errors import UnsupportedModel
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>\Z")
 

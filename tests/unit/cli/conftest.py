@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from services.cli import app
 from services.cli.context import Tools
-from tests.unit.cli.fleets import FakeFleets
+from tests.unit.cli.fleets import FakeFleets, Pauses
 from tests.unit.cli.wire_server import WireServer, serving
 
 Run = Callable[..., Result]
@@ -28,7 +28,12 @@ def fleets() -> FakeFleets:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleets: FakeFleets) -> Run:
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleets: FakeFleets, pauses: Pauses) -> Run:
     """Run `castalia ARGUMENTS`; standard input is `input`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CASTALIA_HOME", str(tmp_path / "home"))
@@ -38,6 +43,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleets: FakeFleets) -> 
     runner = CliRunner()
 
     def run(*arguments: str, input: str | None = None) -> Result:
-        return runner.invoke(app, arguments, input=input, obj=Tools(fleets=lambda: fleets), catch_exceptions=False)
+        tools = Tools(fleets=lambda: fleets, sleep=pauses)
+        return runner.invoke(app, arguments, input=input, obj=tools, catch_exceptions=False)
 
     return run

@@ -68,8 +68,8 @@ def test_a_fleet_that_does_not_start_ends_with_its_own_words(run: Run, fleets: F
     ("text", "said"),
     [
         ("services: []", "services: "),
-        ("services: [{name: chat, family: gan, models: []}]", "services.0.family"),
-        (MODELS.format(folder="/x").replace("id:", "idd:"), "services.0.models.0.id"),
+        ("services: [{name: chat, family: oracle, models: []}]", "oracle"),
+        (MODELS.format(folder="/x").replace("id:", "idd:"), ".models.0.id"),
         ("services: [", "is not YAML"),
     ],
 )
@@ -155,7 +155,7 @@ def test_help_names_the_environment_and_every_command_teaches_by_example(run: Ru
         "CASTALIA_API_KEY",
         "CASTALIA_HOME",
     }
-    for command in ("up", "down", "status", "models", "generate", "chat", "pull", "manifest", "keys new"):
+    for command in ("up", "apply", "down", "status", "models", "generate", "chat", "pull", "manifest", "keys new"):
         assert "Example" in run(*command.split(), "--help").stdout, command
 
 

@@ -19,12 +19,13 @@ MODELS = [
         "license": "Apache-2.0",
         "limits": {"context_length": 256},
     },
+    {"id": "painter", "family": "gan", "tasks": ["image"], "state": "ready", "license": "MIT", "limits": {}},
 ]
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 class WireServer(ThreadingHTTPServer):
-    """`pieces` are the texts of a streamed answer; `ending` says how it ends.
+    """`pieces` are the texts of a streamed answer, `images` the events of one that draws; `ending` says how it ends.
 
     done: as it should; cut: the connection closes early; clean: it ends without [DONE]; error: an error event, then a
     cut; hang: it waits until the client goes away, and then sets `left`.
@@ -35,6 +36,7 @@ class WireServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.models = list(MODELS)
         self.pieces = ["Hel", "lo\u2028é"]
+        self.images: list[Mapping[str, object]] = []
         self.ending = "done"
         self.reason = "stop"
         self.refusal: tuple[int, Mapping[str, object] | str] | None = None
@@ -83,7 +85,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self._stream(chat=self.path == "/v1/chat/completions")
+        if self.path == "/v1/images/generations":
+            self._draw()
+        else:
+            self._stream(chat=self.path == "/v1/chat/completions")
+
+    def _draw(self) -> None:
+        for event in self.server.images:
+            self._event(event)
+        if self.server.ending == "done":
+            self._chunk(b"data: [DONE]\n\n")
+            self._chunk(b"")
+        self.close_connection = self.server.ending != "done"
 
     def _stream(self, *, chat: bool) -> None:
         self._chunk(b": ping\n\n")

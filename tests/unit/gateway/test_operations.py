@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from services.gateway.dispatcher import ReplicaLost
 from services.gateway.problems import error_headers
 from services.gateway.routing import RoutingTable
 from services.gateway.state import Tempo
 from shared.config.models import FleetConfig
+from shared.config.settings import Settings
 from shared.errors import InvalidRequest, ModelLoading, Overloaded
 from shared.events import Failed
 from shared.schemas.common import ModelCard
@@ -27,10 +30,12 @@ from tests.unit.gateway.fakes import (
     chat,
     fail_with,
     make_gateway,
+    play,
     report,
 )
 
 CHAT = "/v1/chat/completions"
+SECRET = "the owl flies at dusk"
 
 
 async def test_healthz_answers_without_asking_anyone(gateway: Gateway) -> None:
@@ -110,6 +115,32 @@ async def test_a_report_that_is_too_old_says_nothing() -> None:
     await board.close()
 
 
+async def test_a_report_ages_from_when_it_was_asked_for_not_from_when_it_came() -> None:
+    clock = Clock()
+    dispatcher = FakeDispatcher(known={"chat": [report()]})
+    gateway = make_gateway(dispatcher, tempo=Tempo(clock=clock))
+    answer = dispatcher.reports
+
+    async def slow(service: str) -> Any:
+        clock.seconds += 0.9
+        return await answer(service)
+
+    dispatcher.__dict__["reports"] = slow
+    board = gateway.state.board
+    await board.fresh(["chat"])
+    clock.seconds += 0.09
+    assert board.is_ready("chat", MODEL)
+    clock.seconds += 0.02
+    assert not board.is_ready("chat", MODEL)
+    await board.close()
+
+
+@pytest.mark.parametrize("seconds", [0, 1.5])
+def test_no_setting_lets_an_old_report_count(seconds: float) -> None:
+    with pytest.raises(ValidationError, match="report_s"):
+        Settings(report_s=seconds)
+
+
 async def test_services_that_do_not_report_are_cold_not_an_error(gateway: Gateway) -> None:
     gateway.dispatcher.known = {"chat": ReplicaLost("x"), "cold": Overloaded("y")}
     async with gateway.client() as client:
@@ -183,16 +214,17 @@ async def test_every_response_has_the_headers(gateway: Gateway) -> None:
 
 
 async def test_an_unexpected_failure_is_a_500_with_its_cause_in_the_log_alone(gateway: Gateway) -> None:
-    gateway.dispatcher.default = fail_with("not a failure")  # type: ignore[arg-type]
-    gateway.state.dispatcher.__dict__["stream"] = None
+    gateway.dispatcher.default = play(ValueError(f"cannot read {SECRET!r}"))
     async with gateway.client() as client:
         response = await client.post(CHAT, json=chat())
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"
     assert "Traceback" not in response.text
+    assert SECRET not in response.text
     (line,) = gateway.log_lines("request_failed")
     assert line["request_id"] == response.headers["x-request-id"]
-    assert "Traceback" in line["exception"]
+    assert line["cause"].startswith("ValueError at ")
+    assert __file__.replace("test_operations", "fakes") in line["cause"]
 
 
 @pytest.mark.parametrize(("asked", "least", "most"), [(None, 1, 2), (4.0, 4, 6), (100.0, 30, 30), (0.1, 1, 2)])

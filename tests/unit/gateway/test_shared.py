@@ -31,7 +31,7 @@ def fleet(**changes: Any) -> dict[str, Any]:
         (fleet(name="gateway"), "reserved"),
         (fleet(replicas={"min": 3, "max": 2}), r"replicas.min \(3\) is over replicas.max \(2\)"),
         (fleet(models=[]), "at least 1 item"),
-        (fleet(family="gan"), "transformer"),
+        (fleet(family="oracle"), "transformer"),
         ({"services": [SERVICE, {**SERVICE, "name": "other"}]}, "model id used more than once: tiny"),
         ({"services": [SERVICE, SERVICE]}, "service name used more than once: chat"),
         ({"services": []}, "at least 1 item"),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.images import LOW, SATURATED, LoadFigures
 from loadtests.in_process import Rates
 from loadtests.over_http import Served
+from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
 from loadtests.report import FLEET, SERVE, STATIC, Results, ratio, targets, write
 
 
@@ -52,16 +54,37 @@ def test_targets_say_what_was_met_and_what_was_not(results: Results) -> None:
 
 
 def test_the_report_holds_every_table_and_the_json_every_round(results: Results, tmp_path: Path) -> None:
-    text = write(results, tmp_path).read_text()
+    text = write(results, tmp_path, "text").read_text()
     assert "| GPT-2 14M | steady decode | 80 (46 to 90) | 100 (50 to 100) | 0.90 |" in text
     assert "| GPT-2 14M | Castalia | 735 (700 to 770) | 3.50 | 0.10, 0.25 | 5% | 2% |" in text
     assert "| GPT-2 14M | gateway | 55 (50 to 60) |" in text
     assert "| GPT-2 14M: fleet / transformers serve | 1 | 0.88 | no |" in text
-    kept = json.loads((tmp_path / "bench.json").read_text())
+    kept = json.loads((tmp_path / "text.json").read_text())
     assert kept["in_process"]["GPT-2 14M"]["steady"] == [90.0, 46.0, 80.0]
     assert kept["machine"]["cores"] >= 1
 
 
+def image_figures(rate: float, short_p95: float, per_step: float) -> LoadFigures:
+    return LoadFigures([rate, rate], [short_p95 / 2] * 2, [short_p95] * 2, [per_step, per_step * 1.2])
+
+
+def test_image_targets_compare_with_request_level_batches_and_at_low_load_with_the_better_peer(tmp_path: Path) -> None:
+    results = Results(
+        images={
+            STEP_LEVEL: {SATURATED: image_figures(40, 5, 0.6), LOW: image_figures(20, 0.5, 0.050)},
+            REQUEST_LEVEL: {SATURATED: image_figures(32, 11, 0.8), LOW: image_figures(20, 0.5, 0.049)},
+            ONE_BY_ONE: {SATURATED: image_figures(22, 20, 0.9), LOW: image_figures(20, 0.5, 0.046)},
+        }
+    )
+    rate, wait, low = targets(results)
+    assert (rate.got, rate.met) == (pytest.approx(1.25), False)
+    assert (wait.got, wait.met) == (pytest.approx(2.2), True)
+    assert (low.got, low.met) == (pytest.approx(0.92), False)
+    assert (
+        "| saturated, 24 clients | one by one | 22 (22 to 22) | 10.00" in write(results, tmp_path, "images").read_text()
+    )
+
+
 def test_half_a_run_makes_a_report_too(results: Results, tmp_path: Path) -> None:
     results.over_http = {}
-    assert "steady decode" in write(results, tmp_path).read_text()
+    assert "steady decode" in write(results, tmp_path, "text").read_text()

@@ -127,6 +127,35 @@ def test_attention_of_one_query_is_the_definition(groups: int, dtype: torch.dtyp
     torch.testing.assert_close(got.float(), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("layout", ["slots", "gathered", "tokens first"])
+def test_attention_of_one_query_reads_values_as_they_lie(layout: str) -> None:
+    torch.manual_seed(0)
+    cells = torch.randn(2, 6, 2, 32, 16)
+    rows = torch.tensor([4, 1, 2]) if layout == "gathered" else slice(1, 4)
+    key, value = cells[0][rows, :, :20], cells[1][rows, :, :20]
+    if layout == "tokens first":  # cells of one head are not neighbours
+        value = value.transpose(1, 2).contiguous().transpose(1, 2)
+    query = torch.randn(3, 4, 1, 16)
+    mask = torch.zeros(3, 1, 1, 20).masked_fill(
+        (torch.arange(20) > torch.tensor([7, 19, 0])[:, None])[:, None, None], -torch.inf
+    )
+    got, _ = slot_attention(nn.Module(), query, key, value, mask)
+    k, v = (x.repeat_interleave(2, dim=1) for x in (key, value))
+    expected = nn.functional.scaled_dot_product_attention(query, k, v, attn_mask=mask).transpose(1, 2)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_of_one_query_is_the_same_alone_and_beside_a_longer_row() -> None:
+    torch.manual_seed(0)
+    key, value = torch.randn(2, 2, 3, 200, 16)
+    query = torch.randn(2, 3, 1, 16)
+    mask = torch.zeros(2, 1, 1, 200)
+    mask[0, :, :, 5:] = -torch.inf
+    together, _ = slot_attention(nn.Module(), query, key, value, mask)
+    alone, _ = slot_attention(nn.Module(), query[:1], key[:1, :, :5], value[:1, :, :5], mask[:1, :, :, :5])
+    torch.testing.assert_close(together[:1], alone, rtol=1e-5, atol=1e-6)
+
+
 def test_score_modifiers_that_the_kernels_lack_are_refused() -> None:
     x = torch.zeros(1, 1, 1, 4)
     with pytest.raises(NotImplementedError, match="softcap"):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from services.engine.contract import Sampler
 from services.engine.errors import ModelBusy
@@ -33,6 +33,8 @@ def service(*models: str, memory: int = 100, **changes: Any) -> AnyService:
 @dataclass
 class FakeTask:
     """A `DetokenizeRequest`'s tokens become the rows: each token is the number of steps of one row."""
+
+    encodes_slowly: ClassVar[bool] = False
 
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
 

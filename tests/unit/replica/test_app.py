@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.app import SCALING_INTERVAL_S, SCALING_WINDOW_S, load_fleet_config, serve_config
+from services.app import GATEWAY_ONGOING, SCALING_INTERVAL_S, SCALING_WINDOW_S, load_fleet_config, serve_config
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
@@ -43,6 +43,10 @@ def test_a_changed_model_changes_no_argument_and_so_restarts_no_replica() -> Non
 
 def test_a_replica_takes_more_requests_than_its_batch_holds() -> None:
     assert deployment(rendered(ENTRY), "chat")["max_ongoing_requests"] == 8 + 256
+
+
+def test_a_gateway_holds_more_requests_than_rays_default_of_five() -> None:
+    assert deployment(rendered(ENTRY), "gateway")["max_ongoing_requests"] == GATEWAY_ONGOING > 1000
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_user_config_says_what_the_file_says_and_is_read_back_equal() -> None:
 def test_a_misspelt_key_in_models_yaml_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("services:\n  - {name: a, family: transformer, model: []}\n")
-    with pytest.raises(ValidationError, match=r"services.0.model\b"):
+    with pytest.raises(ValidationError, match=r"services\.0\.(\w+\.)?model\b"):
         load_fleet_config(path)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,20 +15,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.fleet import FleetError, FleetState, down, list_states, read_state
+from services.fleet import FleetError, FleetState, applied_config, down, list_states, read_state
+from services.fleet import state as fleet_state
 from services.fleet.environment import HAPROXY_SCRIPT, Ports, choose_ports, ray_environment, settings_environment
 from services.fleet.processes import descendants, end_all
 from services.fleet.signals import Signals, Stopped
-from services.fleet.state import StateFile, fleet_folder
+from services.fleet.state import StateFile, birth_of, fleet_folder
+from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
 UNIX_PATH = 97  # HAProxy's bound, the smallest
 NODE_ID = "0" * 56
 
 
-def state(name: str = "a", pid: int | None = None, created: float | None = None) -> FleetState:
-    me = psutil.Process()
-    return FleetState(name, pid or me.pid, created or me.create_time(), "http://x", "m", "l", "/nowhere")
+def state(name: str = "a", birth: str | None = None) -> FleetState:
+    me = os.getpid()
+    return FleetState(name, me, 0.0, "http://x", "m", "l", "/nowhere", birth=birth or birth_of(me))
 
 
 def write(home: Path, what: FleetState) -> StateFile:
@@ -45,10 +49,63 @@ def test_a_living_fleet_is_found_and_what_it_updates_is_read(tmp_path: Path) -> 
 
 
 def test_a_pid_that_another_process_took_over_is_not_the_fleet(tmp_path: Path) -> None:
-    write(tmp_path, state(created=1.0))
+    boot, _, ticks = birth_of(os.getpid()).partition("+")
+    write(tmp_path, state(birth=f"{boot}+{int(ticks) - 1}"))
     assert read_state("a", tmp_path) is None
     assert list_states(tmp_path) == []
     assert down("a", tmp_path) is False
+
+
+def test_what_a_fleet_of_an_earlier_version_left_behind_is_no_living_fleet(tmp_path: Path) -> None:
+    write(tmp_path, state())
+    path = fleet_folder("a", tmp_path) / "fleet.json"
+    left = json.loads(path.read_text())
+    del left["birth"]
+    path.write_text(json.dumps(left))
+    assert read_state("a", tmp_path) is None
+
+
+def test_a_process_is_told_by_the_kernels_count_from_boot_which_no_clock_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    born, me = birth_of(os.getpid()), psutil.Process()
+    boot, _, ticks = born.partition("+")
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    since_boot_s = me.create_time() - psutil.boot_time()
+    assert int(ticks) / os.sysconf("SC_CLK_TCK") == pytest.approx(since_boot_s, abs=0.02)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 1.0)  # as if somebody had set the clock
+    assert birth_of(os.getpid()) == born
+
+
+def test_without_the_kernels_count_the_time_of_the_start_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fleet_state, "PROC", tmp_path)
+    assert birth_of(os.getpid()) == str(psutil.Process().create_time())
+
+
+def test_a_process_whose_name_has_brackets_and_spaces_is_told_as_well(tmp_path: Path) -> None:
+    program = tmp_path / ") 1 (x y"
+    program.symlink_to(shutil.which("sleep") or "")
+    started = subprocess.Popen([str(program), "60"])
+    try:
+        assert birth_of(started.pid) == birth_of(started.pid)
+        assert birth_of(started.pid) != birth_of(os.getpid())
+    finally:
+        started.kill()
+        started.wait()
+    with pytest.raises(psutil.NoSuchProcess):
+        birth_of(started.pid)
+
+
+def test_what_was_applied_is_read_back_and_an_earlier_fleets_is_not(tmp_path: Path) -> None:
+    file = write(tmp_path, state())
+    with pytest.raises(FleetError, match="has no services yet"):
+        applied_config("a", tmp_path)
+    config = FleetConfig.model_validate(
+        {"services": [{"name": "chat", "family": "transformer", "models": [{"id": "x", "source": "file:///x"}]}]}
+    )
+    file.applied(config)
+    assert applied_config("a", tmp_path) == config
+    StateFile(fleet_folder("a", tmp_path) / "fleet.json", state())
+    with pytest.raises(FleetError, match="has no services yet"):
+        applied_config("a", tmp_path)
 
 
 def test_a_fleet_that_never_was_is_not_there(tmp_path: Path) -> None:

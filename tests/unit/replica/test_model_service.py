@@ -184,13 +184,6 @@ async def test_interactive_calls_go_before_batch_calls() -> None:
     assert order == [5] * 5 + [7] * 7
 
 
-async def test_while_draining_new_calls_are_refused_and_old_ones_end() -> None:
-    async with running(loaded()) as host:
-        assert await host.drain(1)
-        failed = await failure(host, call(1))
-    assert (failed.status, failed.code) == (503, "server_is_overloaded")
-
-
 async def test_a_dead_device_makes_the_replica_unhealthy() -> None:
     async with running(loaded(fault="device")) as host:
         host.check_health()
@@ -224,6 +217,20 @@ async def test_a_model_added_later_serves_while_the_first_goes_on() -> None:
             assert await anext(stream), "the first stream goes on"
     finally:
         await host.stop()
+
+
+async def test_a_service_that_was_changed_twice_begins_no_load_after_its_end() -> None:
+    loader = Loader({"a": loaded(), "b": loaded(), "c": loaded()})
+    host = ModelService(service("a"), replica="r", hold_s=10, resolve=lambda source: Path("/none"), loader=loader)
+    await host.start()
+    loader.gate.clear()
+    host.apply(service("a", "b", "c"))
+    await until(lambda: loader.loads == ["a", "b"])
+    host.apply(service("a", "b", "c", max_waiting_cost=5))
+    await host.stop()
+    loader.gate.set()
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert loader.loads == ["a", "b"]
 
 
 async def test_a_larger_queue_takes_effect_without_a_restart() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -160,3 +162,18 @@ async def test_what_encoding_raises_reaches_the_caller() -> None:
     events = row_events(Script([piece(0, "a")]), rows=1, encode=broken, report=lambda row, error: None, flush_s=None)
     with pytest.raises(RuntimeError, match="cannot encode"):
         await anext(events)
+
+
+async def test_slow_encoding_leaves_the_event_loop() -> None:
+    encoded_on = list[str]()
+
+    def slow(chunk: str) -> TextDelta:
+        encoded_on.append(threading.current_thread().name)
+        return encode(chunk)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="worker") as threads:
+        script = Script([piece(0, "a")], [piece(0, "b")], [end(0, FinishReason.STOP)])
+        events = row_events(script, rows=1, encode=slow, report=lambda row, error: None, flush_s=None, threads=threads)
+        (batch,) = [batch async for batch in events]
+    assert batch[1].event == TextDelta("ab", 3, 1)
+    assert [name.startswith("worker") for name in encoded_on] == [True, True]

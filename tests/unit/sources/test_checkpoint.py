@@ -55,6 +55,48 @@ def test_weights_without_a_configuration_are_refused(tmp_path: Path) -> None:
         resolved(tmp_path, files)
 
 
+def diffusers_files(**index: object) -> dict[str, bytes]:
+    parts = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "safety_checker": [None, None]}
+    weights = checkpoint_files()["model.safetensors"]
+    return {
+        "model_index.json": json.dumps(parts | index).encode(),
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": weights,
+        "scheduler/scheduler_config.json": b"{}",
+    }
+
+
+def test_a_diffusers_folder_needs_no_config_of_its_own(tmp_path: Path) -> None:
+    assert resolved(tmp_path, diffusers_files()) == tmp_path
+
+
+def test_a_part_with_weights_only_as_pickle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeSource, match="vae has weights only as pickle"):
+        resolved(tmp_path, diffusers_files() | {"vae/diffusion_pytorch_model.bin": b"x"})
+
+
+def test_a_safety_checker_is_ignored_as_it_is_never_loaded(tmp_path: Path) -> None:
+    files = diffusers_files(safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"])
+    assert resolved(tmp_path, files | {"safety_checker/pytorch_model.bin": b"x"}) == tmp_path
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"unet": ["unet_custom", "MyUNet"]},
+        {"_class_name": ["pipeline_custom", "MyPipeline"]},
+    ],
+)
+def test_a_diffusers_folder_with_code_of_its_own_is_refused(tmp_path: Path, index: dict[str, object]) -> None:
+    with pytest.raises(UnsafeSource, match="never run here"):
+        resolved(tmp_path, diffusers_files(**index))
+
+
+def test_a_part_whose_configuration_asks_for_remote_code_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeSource, match="auto_map"):
+        resolved(tmp_path, diffusers_files() | {"unet/config.json": b'{"auto_map": {}}'})
+
+
 @pytest.mark.parametrize(
     ("name", "fetched"),
     [

@@ -78,17 +78,21 @@ def test_a_prompt_read_piecewise_gives_the_logits_of_the_whole(folders: Callable
             assert got.logprob == pytest.approx(expected.logprob, abs=1e-4)
 
 
-def test_a_long_prompt_delays_no_running_row(llama: Loaded) -> None:
+def test_a_prompt_of_two_thousand_tokens_delays_no_running_row(folders: Callable[..., Path]) -> None:
+    llama = load_folder(folders("llama", context=2560), prefill_tokens=64)
     runner = llama.sampler.start(llama.row([5, 6], 60, sampling=GREEDY, ignore_eos=True))
     llama.sampler.step([runner])
-    reader = llama.sampler.start(llama.row([7] * 180, 4, sampling=GREEDY))
+    reader = llama.sampler.start(llama.row([7] * 2000, 4, sampling=GREEDY))
     steps = 0
     while not reader.decoding:
-        made = runner.generated
+        made, read = runner.generated, reader.length
         llama.sampler.step([runner, reader])
-        assert runner.generated == made + 1
+        assert runner.generated == made + 1, "every step gives the runner a token"
+        assert 0 < reader.length - read <= 64, "and reads a bounded piece of the prompt"
         steps += 1
-    assert steps == 12  # 180 tokens in pieces of 16
+    assert steps == 32  # 2,000 tokens in pieces of 64
+    for row in (runner, reader):
+        llama.sampler.release(row)
 
 
 def test_prompts_take_turns_and_share_pieces_within_the_step_bound(llama: Loaded) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MambaConfig, PreTrainedConfig, T5Config, T5ForConditionalGeneration
 
-from services.families.transformer.errors import UnsupportedModel
 from services.families.transformer.family import load
+from services.nn.errors import UnsupportedModel
 from services.nn.linears import PackedLinear
 from shared.config.transformer import TransformerModel
 from tests.checkpoints import make_checkpoint, make_tokenizer

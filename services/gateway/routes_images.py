@@ -1,0 +1,99 @@
+"""Owns the image operations: generations, edits, variations, interpolations."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from services.gateway.calls import Desk
+from services.gateway.headers import Wishes
+from services.gateway.image_wire import Gallery, ImageCounts, ImageEnvelope, ImageStream
+from services.gateway.responses import call_responses, form_or_json_body, json_body
+from services.gateway.state import GatewayState
+from shared.schemas.image_results import CompletedImageEvent, Images, Interpolation, PartialImageEvent
+from shared.schemas.images import (
+    FILE_FIELDS,
+    ImageCall,
+    ImageEditRequest,
+    ImageGenerationRequest,
+    ImageVariationRequest,
+    InterpolationRequest,
+)
+
+EVENTS = (PartialImageEvent, CompletedImageEvent)
+
+
+def image_router(state: GatewayState) -> APIRouter:
+    """As the text operations, every body is read by hand; the two that take a picture take it in a form as well."""
+    router = APIRouter(tags=["images"])
+    desk = Desk(state)
+
+    @router.post(
+        "/v1/images/generations",
+        summary="Draw what a prompt describes",
+        responses=call_responses(Images, chunk=EVENTS),
+        openapi_extra=json_body(ImageGenerationRequest),
+    )
+    async def generations(request: Request) -> Response:
+        body, wishes = await desk.read(request, ImageGenerationRequest)
+        return await _draw(desk, state, request, body, wishes, task="image", kind="image_generation")
+
+    @router.post(
+        "/v1/images/edits",
+        summary="Draw a part of an image anew, or all of it",
+        responses=call_responses(Images, chunk=EVENTS),
+        openapi_extra=form_or_json_body(ImageEditRequest),
+    )
+    async def edits(request: Request) -> Response:
+        body, wishes = await desk.read(
+            request, ImageEditRequest, limit=state.settings.max_image_body, files=FILE_FIELDS
+        )
+        return await _draw(desk, state, request, body, wishes, task="edit", kind="image_edit")
+
+    @router.post(
+        "/v1/images/variations",
+        summary="Draw images near the given one",
+        responses=call_responses(Images, chunk=EVENTS),
+        openapi_extra=form_or_json_body(ImageVariationRequest),
+    )
+    async def variations(request: Request) -> Response:
+        body, wishes = await desk.read(
+            request, ImageVariationRequest, limit=state.settings.max_image_body, files=FILE_FIELDS
+        )
+        return await _draw(desk, state, request, body, wishes, task="variation", kind="image_variation")
+
+    @router.post(
+        "/v1/interpolations",
+        summary="Draw the way from one image to another",
+        responses=call_responses(Interpolation),
+        openapi_extra=json_body(InterpolationRequest),
+    )
+    async def interpolations(request: Request) -> Response:
+        body, wishes = await desk.read(request, InterpolationRequest)
+        errand = desk.errand(request, body, wishes, model=body.model, task="interpolation", stream=False, is_bulky=True)
+        gallery = Gallery()
+        await desk.collect(request, errand, gallery.take, gallery.counts)
+        cover = ImageEnvelope("interpolation", int(state.tempo.now()), body.model)
+        return _json(await asyncio.to_thread(gallery.frames, cover))
+
+    return router
+
+
+async def _draw(
+    desk: Desk, state: GatewayState, request: Request, body: ImageCall, wishes: Wishes, *, task: str, kind: str
+) -> Response:
+    """Answer a call whose rows are images, whole or as a stream. Raises what `Desk.errand` and `Desk.collect` do."""
+    errand = desk.errand(request, body, wishes, model=body.model, task=task, stream=body.stream, is_bulky=True)
+    cover = ImageEnvelope(kind, int(state.tempo.now()), body.model)
+    if body.stream:
+        counts = ImageCounts()
+        return desk.event_stream(errand, ImageStream(cover, counts), counts)
+    gallery = Gallery()
+    await desk.collect(request, errand, gallery.take, gallery.counts)
+    # Base64 and hashes of some megabytes take milliseconds: a thread shares them with the other requests.
+    return _json(await asyncio.to_thread(gallery.answer, cover))
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,37 @@
+"""The table of recipes: which models are trained here, and by what. The second table that names families.
+
+A recipe is imported on demand: one that cannot be hinders no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import cast
+
+from services.training.errors import UnknownRecipe
+from services.training.recipe import Recipe
+
+RECIPES: Mapping[str, str] = {
+    "digits-gan": "services.families.gan.train:DigitsGan",
+    "emoji-diffusion": "services.families.diffusion.train:EmojiDiffusion",
+    "emoji-gan": "services.families.gan.train:EmojiGan",
+}
+
+
+def load_recipe(reference: str) -> Recipe:
+    """The recipe behind a `module:attribute`: the attribute is called without arguments."""
+    module, _, name = reference.partition(":")
+    return cast(Callable[[], Recipe], getattr(import_module(module), name))()
+
+
+def recipe_reference(name: str, table: Mapping[str, str] = RECIPES) -> str:
+    """The reference of a recipe of the table; a name that is a `module:attribute` itself is one outside of it.
+
+    Raises UnknownRecipe, which names the ones that there are.
+    """
+    if ":" in name:
+        return name
+    if name not in table:
+        raise UnknownRecipe(name, known=tuple(table))
+    return table[name]

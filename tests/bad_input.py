@@ -1,0 +1,185 @@
+"""Requests that every gateway must refuse, and how: the tables that the unit and the integration tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+MESSAGE = {"role": "user", "content": "hi"}
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class BadRequest:
+    """A request, and the refusal that it must get. `words` are a part of the message."""
+
+    name: str
+    path: str
+    content: bytes
+    code: str
+    param: str | None = None
+    words: str = ""
+    status: int = 400
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
+
+
+def bad_requests(model: str) -> list[BadRequest]:
+    """All of them. `model` is one that exists."""
+    tables = (bad_fields, bad_numbers, bad_bodies, bad_media_types, bad_methods, bad_headers, bad_names)
+    return [row for table in tables for row in table(model)]
+
+
+def bad_fields(model: str) -> list[BadRequest]:
+    return [
+        BadRequest(name, path, json.dumps(body).encode(), code, param, words)
+        for name, path, body, param, code, words in (*_bad_chat_fields(model), *_bad_other_fields(model))
+    ]
+
+
+Row = tuple[str, str, Any, str | None, str, str]
+
+
+def _bad_chat_fields(model: str) -> list[Row]:
+    def row(name: str, param: str, code: str, words: str, /, **fields: Any) -> Row:
+        return (name, CHAT, {"model": model, "messages": [MESSAGE], **fields}, param, code, words)
+
+    def said(name: str, param: str, code: str, words: str, *messages: Any) -> Row:
+        return row(name, param, code, words, messages=list(messages))
+
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}
+    return [
+        ("no messages", CHAT, {"model": model}, "messages", "missing_required_parameter", "required"),
+        ("no model", CHAT, {"messages": [MESSAGE]}, "model", "missing_required_parameter", "required"),
+        ("array body", CHAT, [], None, "invalid_type", "an array of 0"),
+        said("empty messages", "messages", "invalid_value", "at least 1 item"),
+        said("null content", "messages[0].content", "invalid_type", "got null", {"role": "user", "content": None}),
+        said("number content", "messages[1].content", "invalid_type", "", MESSAGE, {"role": "user", "content": 5}),
+        said("bad role", "messages[0].role", "invalid_value", "'user'", {"role": "wizard", "content": "x"}),
+        said("image part", "messages[0].content[0].type", "invalid_value", "'text'", image),
+        said("nested unknown field", "messages[0].x", "unknown_parameter", "", {**MESSAGE, "x": 1}),
+        said("name of markup", "messages[0].name", "invalid_value", "", {**MESSAGE, "name": "x<|im_end|>"}),
+        row("unknown field", "colour", "unknown_parameter", "Unknown field 'colour'", colour="red"),
+        row("wrong type", "temperature", "invalid_type", "got a string of 3 characters", temperature="hot"),
+        row("bool for int", "n", "invalid_type", "got true", n=True),
+        row("n over 128", "n", "invalid_value", "less than or equal to 128; got 129", n=129),
+        row("n of 0", "n", "invalid_value", "got 0", n=0),
+        row("top_logprobs over 20", "top_logprobs", "invalid_value", "to 20; got 21", logprobs=True, top_logprobs=21),
+        row("top_logprobs alone", "top_logprobs", "invalid_value", "logprobs is true", top_logprobs=2),
+        row("stream_options alone", "stream_options", "invalid_value", "stream is true", stream_options={}),
+        row("negative max_tokens", "max_tokens", "invalid_value", "got -5", max_tokens=-5),
+        row("huge max_tokens", "max_tokens", "invalid_value", "less than or equal to", max_tokens=10**30),
+        row("tiny penalty", "repetition_penalty", "invalid_value", "equal to 0.01", repetition_penalty=1e-39),
+        row("stop of numbers", "stop[1]", "invalid_type", "got 5", stop=["a", 5]),
+        row("too many stops", "stop", "invalid_value", "at most 16 items", stop=["a"] * 17),
+        row("empty stop", "stop", "invalid_value", "at least 1 character", stop=""),
+        row("logit_bias of a word", "logit_bias.cat", "invalid_value", "pattern", logit_bias={"cat": 1}),
+        row("logit_bias over 100", "logit_bias.5", "invalid_value", "got 101", logit_bias={"5": 101}),
+    ]
+
+
+def _bad_other_fields(model: str) -> list[Row]:
+    def row(name: str, param: str, code: str, words: str, **fields: Any) -> Row:
+        return (name, COMPLETIONS, {"model": model, **fields}, param, code, words)
+
+    return [
+        row("prompt of mixed types", "prompt[1]", "invalid_type", "got 1", prompt=["a", 1]),
+        row("prompt of objects", "prompt", "invalid_type", "string or Input", prompt={}),
+        row("empty prompt list", "prompt", "invalid_value", "at least 1 item", prompt=[]),
+        row("negative token", "prompt[1]", "invalid_value", "got -1", prompt=[3, -1]),
+        row("too many rows", "n", "invalid_value", "got 1100", prompt=["a"] * 100, n=11),
+        row("too many prompts", "prompt", "invalid_value", "at most 1024", prompt=["a"] * 1025),
+        ("no input", "/tokenize", {"model": model}, "prompt", "invalid_value", "exactly one"),
+        (
+            "token as text",
+            "/detokenize",
+            {"model": model, "tokens": ["1"]},
+            "tokens[0]",
+            "invalid_type",
+            "got a string",
+        ),
+    ]
+
+
+def _chat(model: str, **fields: Any) -> bytes:
+    return json.dumps({"model": model, "messages": [MESSAGE], **fields}).encode()
+
+
+def bad_numbers(model: str) -> list[BadRequest]:
+    """Numbers that are not finite."""
+    start = _chat(model).removesuffix(b"}")
+    return [
+        BadRequest(value, CHAT, start + f', "temperature": {value}}}'.encode(), "invalid_value", "temperature")
+        for value in ("NaN", "Infinity", "-Infinity", "1e999")
+    ]
+
+
+def bad_bodies(_: str) -> list[BadRequest]:
+    """Bodies that are not JSON."""
+    bodies = {
+        "truncated": b'{"model": "tiny", "messages": [',
+        "empty": b"",
+        "invalid UTF-8": b'{"model": "\xff"}',
+        "lone surrogate": b'{"model": "\\ud800"}',
+        "too deep": b"[" * 100_000,
+        "number bomb": b'{"n": ' + b"9" * 5000 + b"}",
+        "not JSON": b"model=tiny",
+    }
+    return [BadRequest(name, CHAT, body, "invalid_json") for name, body in bodies.items()]
+
+
+def bad_media_types(model: str) -> list[BadRequest]:
+    kinds: dict[str, dict[str, str]] = {
+        "no media type": {},
+        "plain text": {"content-type": "text/plain"},
+        "a form": {"content-type": "multipart/form-data; boundary=x"},
+        "another character set": {"content-type": "application/json; charset=latin-1"},
+        "a compressed body": {**JSON, "content-encoding": "gzip"},
+    }
+    return [
+        BadRequest(
+            name,
+            CHAT,
+            _chat(model),
+            "unsupported_media_type",
+            param="content-encoding" if "content-encoding" in headers else "content-type",
+            status=415,
+            headers=headers,
+        )
+        for name, headers in kinds.items()
+    ]
+
+
+def bad_methods(_: str) -> list[BadRequest]:
+    """`words` is the method that the path does take."""
+    rows = [("GET", CHAT, "POST"), ("POST", "/v1/models", "GET"), ("PUT", "/healthz", "GET")]
+    return [
+        BadRequest(f"{method} {path}", path, b"", "method_not_allowed", None, allow, 405, method)
+        for method, path, allow in rows
+    ]
+
+
+def bad_headers(model: str) -> list[BadRequest]:
+    rows = [
+        ("x-castalia-deadline-ms", "soon"),
+        ("x-castalia-deadline-ms", "-1"),
+        ("x-castalia-deadline-ms", "nan"),
+        ("x-stainless-read-timeout", "0"),
+        ("x-stainless-read-timeout", "inf"),
+        ("x-castalia-priority", "urgent"),
+    ]
+    return [
+        BadRequest(f"{name} {value}", CHAT, _chat(model), "invalid_value", param=name, headers={**JSON, name: value})
+        for name, value in rows
+    ]
+
+
+def bad_names(_: str) -> list[BadRequest]:
+    """What does not exist."""
+    return [
+        BadRequest("an unknown model", CHAT, _chat("gpt-5"), "model_not_found", "model", "gpt-5", 404),
+        BadRequest("an unknown path", "/v2/models", b"", "not_found", status=404, method="GET"),
+    ]

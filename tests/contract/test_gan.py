@@ -1,0 +1,97 @@
+"""The gan family passes the contract suite: images and frames of several classes and truncations in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from services.families.gan import model
+from services.families.gan.params import ImageParams, Point
+from services.families.gan.sampler import OneShotSampler
+from services.nn.images import ImageChunk, Pixels, Writing
+from tests.contract.suite import ContractCase, SamplerContract
+from tests.unit.gan.tiny import make_generator
+
+# Levels of 255 by which rounding may move a pixel: a different order of summation can cross the border of one level.
+TOLERANCE = {torch.float64: 0, torch.float32: 1}
+
+
+def row(
+    start: Point, end: Point | None = None, *, position: float = 0.0, truncation: float = 1.0, task: str = "image"
+) -> ImageParams:
+    return ImageParams(task, start, end or start, position, truncation, start.seed, Writing("png", 90), 1)
+
+
+ROWS = [
+    row(Point(1, 0)),
+    row(Point(-7, 1), truncation=0.5),
+    row(Point(2**62, 2)),
+    row(Point(1, 0), Point(5, 2), position=0.25, task="interpolation"),
+    row(Point(1, 0), Point(5, 2), position=1.0, task="interpolation"),
+]
+
+
+class BreaksOnce(model.Generator):
+    """Raises once, after the images of the batch are computed."""
+
+    def __init__(self, inner: model.Generator) -> None:
+        super().__init__(inner.config)
+        self.load_state_dict(inner.state_dict())
+        self.to(next(inner.parameters()).dtype)
+        self.broken = False
+
+    def forward(self, latent: Tensor, class_weights: Tensor) -> Tensor:
+        images = super().forward(latent, class_weights)
+        if not self.broken and len(latent) > 1:
+            self.broken = True
+            raise RuntimeError("injected fault")
+        return images
+
+
+@contextmanager
+def broken_batch(sampler: OneShotSampler) -> Generator[None]:
+    kept, broken = sampler.generator, BreaksOnce(sampler.generator)
+    sampler.generator = broken
+    yield
+    assert broken.broken, "no step failed"
+    sampler.generator = kept
+
+
+def only_image(chunks: Sequence[ImageChunk]) -> Pixels:
+    (chunk,) = chunks
+    assert not chunk.is_preview
+    return chunk.pixels
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=[torch.float64, torch.float32], ids=["float64", "float32"])
+def case(request: pytest.FixtureRequest) -> ContractCase[Pixels]:
+    dtype: torch.dtype = request.param
+    generator = make_generator().to(dtype)
+    tolerance = TOLERANCE[dtype]
+    return ContractCase(
+        name=f"gan in {dtype}",
+        make_sampler=lambda: OneShotSampler(generator, max_batch_size=8),
+        params=ROWS,
+        result=only_image,
+        live=lambda sampler: len(sampler.rows),
+        equal=lambda a, b: bool((np.abs(a.astype(int) - b.astype(int)) <= tolerance).all()),
+        broken_batch=broken_batch,
+        one_shot=True,
+    )
+
+
+class TestGan(SamplerContract):
+    pass
