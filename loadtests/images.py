@@ -8,6 +8,7 @@ batch has rows. *Low*: one client, so that nothing ever waits. All three in bflo
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ async def _measure(peer: ImagePeer, load: str, plan: ImagePlan, number: int, fig
         window_s=plan.low_s if load == LOW else plan.saturated_s,
         at_edge=lambda: None,
     )
-    began = [answer for answer in window.answers if answer.started >= window.started]
+    began = [answer for answer in window.answers if answer.started >= window.started] or list(window.answers)
     short = sorted(answer.ended - answer.started for answer in began if answer.tokens == SHORT)
     figures.steps_per_second.append(window.tokens_per_second)
     figures.short_p50.append(_quantile(short, 0.5))
@@ -103,5 +104,5 @@ async def _measure(peer: ImagePeer, load: str, plan: ImagePlan, number: int, fig
 
 
 def _quantile(ordered: list[float], q: float) -> float:
-    """By nearest rank."""
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+    """By nearest rank; nan of nothing."""
+    return math.nan if not ordered else ordered[min(len(ordered) - 1, int(q * len(ordered)))]

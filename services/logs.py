@@ -8,10 +8,6 @@ import sys
 import structlog
 from structlog.stdlib import LoggerFactory, ProcessorFormatter, add_log_level
 
-from shared.tracebacks import where
-
-__all__ = ["configure", "where"]
-
 
 def configure(level: str) -> None:
     """Send what this tree logs, through `logging` or structlog, to standard error. Call once, as a process starts."""

@@ -20,10 +20,9 @@ import structlog
 from services.engine.async_engine import AsyncEngine
 from services.engine.contract import Params, Task
 from services.engine.engine import Engine
-from services.engine.errors import EngineUnhealthy, QueueFull
+from services.engine.errors import EngineUnhealthy, QueueFull, RowFailed
 from services.engine.submission import Submission
 from services.families import Load, LoadedModel
-from services.logs import where
 from services.model_pool import ModelPool
 from services.replica_report import Reporter
 from services.row_events import row_events
@@ -32,6 +31,7 @@ from shared.config.models import AnyService
 from shared.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded, ServiceError, UnsupportedTask
 from shared.events import Failed, RowEvent
 from shared.reports import ReplicaReport
+from shared.tracebacks import where
 
 log = structlog.get_logger(__name__)
 
@@ -175,14 +175,11 @@ def _refusal(full: QueueFull, retry_after_s: float) -> ServiceError:
 
 
 def _report_row(call: Call, row: int, error: BaseException | None) -> None:
-    # What a step raises speaks of tensors: its message is safe to keep, and needed to find the fault.
-    cause = None if error is None else error.__cause__ or error
     log.error(
         "row_failed",
         request_id=call.request_id,
         model=call.model,
         row=row,
-        error=str(error),
-        cause=repr(cause),
-        where=None if cause is None else where(cause),
+        error=str(error) if isinstance(error, RowFailed) else None,  # the engine's own words
+        cause=None if error is None else where(error),
     )

@@ -87,7 +87,8 @@ async def row_events(
     """The events of one accepted call.
 
     With `flush_s`: `Accepted` at once, the first output at once, then what has gathered, every `flush_s` seconds at
-    most. Without: everything at the end. What `encode` raises ends the iteration. It runs on `threads`, if given.
+    most. Without: everything at the end. What `encode` raises ends the iteration. It runs on `threads`, if given; what
+    it gives is then large as well, and each output is sent on its own as soon as it is encoded.
     """
     gather = Gather(encode, report)
     accepted = RowEvent(0, Accepted(rows))
@@ -95,18 +96,19 @@ async def row_events(
         yield [accepted]
     live = rows
     async for batch in outputs:
-        if threads is None:
-            gather.add(batch)
-        else:
-            await asyncio.get_running_loop().run_in_executor(threads, gather.add, batch)
-        live -= sum(output.finish_reason is not None for output in batch)
-        if flush_s is None or not live:
-            continue
-        if events := gather.take():
-            sent_at = time.monotonic()
-            yield events
-            # Asleep rather than asking: what arrives meanwhile is one batch, and costs this loop one turn.
-            await asyncio.sleep(sent_at + flush_s - time.monotonic())
+        for part in [batch] if threads is None else [[output] for output in batch]:
+            if threads is None:
+                gather.add(part)
+            else:
+                await asyncio.get_running_loop().run_in_executor(threads, gather.add, part)
+            live -= sum(output.finish_reason is not None for output in part)
+            if flush_s is None or not live:
+                continue
+            if events := gather.take():
+                sent_at = time.monotonic()
+                yield events
+                # Asleep rather than asking: what arrives meanwhile is one batch, and costs this loop one turn.
+                await asyncio.sleep(sent_at + flush_s - time.monotonic())
     rest = gather.take()
     if flush_s is None:
         rest.insert(0, accepted)

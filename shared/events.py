@@ -7,7 +7,6 @@ list of `RowEvent`: first one `Accepted` (row 0), then the rows' own events, eac
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -63,10 +62,11 @@ class ImageDelta:
     """An encoded image of a row: previews on the way (`is_preview`), and the image itself last.
 
     `step` of `steps` had been taken. `seed` draws this very image again: a request with it, `n` of 1 and all else
-    alike. `prompt_tokens` counts what the model read of the prompt.
+    alike. `prompt_tokens` counts what the model read of the prompt. `sha256` is of `data`, in hexadecimal.
     """
 
     data: bytes
+    sha256: str
     format: Literal["png", "jpeg", "webp"]
     width: int
     height: int
@@ -75,11 +75,6 @@ class ImageDelta:
     steps: int
     is_preview: bool
     prompt_tokens: int
-
-    @property
-    def sha256(self) -> str:
-        """Of the encoded bytes, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli.context import CliError, KeyOption, settings, tools
+from services.cli.welcome import program, welcome
 
 if TYPE_CHECKING:
     from services.fleet import FleetState
@@ -21,21 +19,6 @@ if TYPE_CHECKING:
 
 ModelsOption = Annotated[Path, typer.Option("--models", help="Which services and models to run.")]
 NameOption = Annotated[str, typer.Option(help="The fleet's name; fleets of different names run side by side.")]
-
-THINGS_TO_TRY = """
-Try:
-
-  {castalia} chat{url_option}
-
-  curl {url}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
-
-  from openai import OpenAI
-  client = OpenAI(base_url="{url}/v1", api_key="none")
-  question = {{"role": "user", "content": "What is the capital of France?"}}
-  answer = client.chat.completions.create(model="{model}", messages=[question])
-  print(answer.choices[0].message.content)
-"""
 
 
 def up(
@@ -68,7 +51,7 @@ def up(
         def ready(state: FleetState) -> None:
             waiting.stop()
             out.print(welcome(state, config), markup=False, highlight=False, soft_wrap=True)
-            out.print("Ctrl-C stops it." if not detach else f"Stop it with: {_castalia()} down {name}", highlight=False)
+            out.print("Ctrl-C stops it." if not detach else f"Stop it with: {program()} down {name}", highlight=False)
 
         def progress(message: str) -> None:
             waiting.update(message)
@@ -147,19 +130,6 @@ def status(ctx: typer.Context) -> None:
             out.print(plain(f"  {label:<8}{value}"), soft_wrap=True)
 
 
-def welcome(state: FleetState, config: FleetConfig) -> str:
-    """What to show when a fleet is ready: its URL, and three things to try."""
-    from services.cli.context import DEFAULT_URL
-
-    model = next(
-        (model.id for service in config.services for model in service.models if "chat" in model.TASKS),
-        config.services[0].models[0].id,
-    )
-    url_option = "" if state.url == DEFAULT_URL else f" --url {state.url}"
-    things = THINGS_TO_TRY.format(castalia=_castalia(), url=state.url, model=model, url_option=url_option)
-    return f"Ready at {state.url}\n{things}"
-
-
 def _running(states: list[FleetState], name: str | None, *, to: str) -> FleetState:
     """The fleet of this name, or the only one. CliError where that is none or not clear."""
     by_name = {state.name: state for state in states}
@@ -173,14 +143,6 @@ def _running(states: list[FleetState], name: str | None, *, to: str) -> FleetSta
     if len(states) > 1:
         raise CliError(f"several fleets run here: {names}; name the one to {to}")
     return states[0]
-
-
-def _castalia() -> str:
-    """How to call this program from here: by its name if a shell finds it, else by its path."""
-    beside = Path(sys.executable).with_name("castalia")
-    if shutil.which("castalia") is not None or not beside.exists():
-        return "castalia"
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _refuse_relative(config: FleetConfig) -> None:

@@ -41,7 +41,7 @@ def image(
     ] = None,
     solver: Annotated[str | None, typer.Option(help="How a step is taken.", rich_help_panel=DRAWING)] = None,
     truncation: Annotated[
-        float | None, typer.Option(min=0, help="Scale of a GAN's latent.", rich_help_panel=DRAWING)
+        float | None, typer.Option(help="Scale of a GAN's latent, over 0.", rich_help_panel=DRAWING)
     ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT.", rich_help_panel=DRAWING)] = None,
     seed: Annotated[

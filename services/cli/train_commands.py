@@ -57,9 +57,13 @@ def train(
         Path | None,
         typer.Option(help="The run's folder; CASTALIA_HOME/training/MODEL if not given.", rich_help_panel=_PLACES),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder first, if it is a run's.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Publish into this folder; RUN/export if not given.", rich_help_panel=_PLACES)
+        Path | None,
+        typer.Option(
+            help="Publish into this folder, new or published before; RUN/export if not given.",
+            rich_help_panel=_PLACES,
+        ),
     ] = None,
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish among the built-in models.", rich_help_panel=_PLACES)
@@ -69,18 +73,19 @@ def train(
     from services.cli.training import Request, run_folder, show_recipes, train_model
     from services.training.errors import TrainingError
 
-    if listing:
-        show_recipes(tools(ctx).out, settings().home)
-        return
-    if name is None:
+    if name is None and not listing:
         raise CliError("which model? castalia train --list shows those that can be trained")
     if publish and output is not None:
         raise CliError("--publish and --output name two places: give one")
     home = settings().home
     try:
+        if name is None or listing:
+            show_recipes(tools(ctx).out, home)
+            return
         folder = run_folder(name, run, home)
         request = Request(name, folder, stage, seed, steps, max_minutes, workers, threads, cpu, fresh)
-        train_model(request, home, output or (None if publish else folder / "export"), tools(ctx))
+        target = output.expanduser().absolute() if output else None if publish else folder / "export"
+        train_model(request, home, target, tools(ctx))
     except TrainingError as error:
         raise CliError(str(error)) from error
 

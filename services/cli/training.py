@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from services.sources.licences import write_licence
 from services.training.collect import collect, preprocess
 from services.training.distributed import train_on_workers
 from services.training.loop import Ending
-from services.training.publish import builtin_folder, licence_row, publish_run, reevaluate
+from services.training.publish import builtin_folder, check_target, licence_row, publish_run, reevaluate
 from services.training.recipe import Recipe
 from services.training.recipes import RECIPES, load_recipe, recipe_reference
-from services.training.run import Job, alone, begin, run_status, train_job
+from services.training.run import Job, alone, begin, discard, run_status, train_job
 from services.training.stopping import StopOnSignal
 
 
@@ -61,6 +60,8 @@ def train_model(request: Request, home: Path, output: Path | None, tools: Tools)
     """Go through the stages, or through the one that was asked for. `output` None: among the built-in models."""
     reference = recipe_reference(request.name)
     recipe = load_recipe(reference)
+    if request.stage in (None, "publish"):
+        check_target(output or builtin_folder(recipe))  # again after hours of training, but said before them
     with FetchBar(tools.err) as bar:
         if request.stage == "collect":
             for name, folder in collect(recipe, home, bar).items():
@@ -81,7 +82,7 @@ def train_model(request: Request, home: Path, output: Path | None, tools: Tools)
 def _train(recipe: Recipe, reference: str, request: Request, data: Path, tools: Tools) -> bool:
     """Returns whether the run came to its end."""
     if request.fresh:
-        shutil.rmtree(request.folder, ignore_errors=True)
+        discard(request.folder)
     begun = begin(request.folder, recipe, request.seed, request.workers)
     job = Job(
         recipe=reference,

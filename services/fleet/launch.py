@@ -18,11 +18,11 @@ from services.app import load_fleet_config
 from services.fleet.environment import CODE, settings_environment
 from services.fleet.processes import descendants, end_all
 from services.fleet.signals import Signals, Stopped
-from services.fleet.state import FleetError, FleetState, fleet_folder, last_state, read_state
+from services.fleet.state import APPLY_S, FleetError, FleetState, fleet_folder, last_state, read_state
 from shared.config.settings import Settings
 
 POLL_S = 0.1
-CHANGE_S = 1800.0  # a first start, and a reload, may fetch and convert weights
+CHANGE_S = APPLY_S + 120.0  # longer than the fleet itself tries, so that it says what fails
 STOP_S = 60.0
 LOG_LINES = 30
 
@@ -143,6 +143,10 @@ def _failure(name: str, home: Path) -> FleetError:
     state = last_state(name, home)
     log = fleet_folder(name, home) / "fleet.log"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) if log.exists() else ""
+    if state is not None and state.process is not None:
+        return FleetError(
+            f"fleet '{name}' is not done after {CHANGE_S:g} s: {state.message}\nThe end of {log}:\n{tail}"
+        )
     cause = state.error if state is not None and state.error else "it ended without a word"
     return FleetError(f"fleet '{name}' failed: {cause}\nThe end of {log}:\n{tail}")
 

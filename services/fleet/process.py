@@ -23,7 +23,8 @@ from services.fleet.environment import choose_ports, ray_environment
 from services.fleet.processes import descendants, end_all
 from services.fleet.ray_head import RayHead
 from services.fleet.signals import Signals, Stopped
-from services.fleet.state import FleetError, FleetState, StateFile, birth_of, fleet_folder
+from services.fleet.state import APPLY_S, FleetError, FleetState, StateFile, birth_of, fleet_folder
+from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -104,13 +105,18 @@ class FleetProcess:
         self._file.update(error=error, reloads=self._file.state.reloads + 1)
 
     def _apply(self, head: RayHead) -> None:
-        fleet = load_fleet_config(self._config_path)
-        self._progress("deploying")
-        head.deploy(serve_config(fleet, self._settings))
-        names = {service.name for service in fleet.services} | {GATEWAY_APP}
+        """Until everything runs. A reload that is asked for meanwhile takes the place of what is being applied."""
+        fleet = self._deploy(head)
+        deadline = time.monotonic() + APPLY_S
         seen: dict[str, str] = {}
-        while set(seen) != names or set(seen.values()) != {"RUNNING"}:
+        while set(seen) != _names(fleet) or set(seen.values()) != {"RUNNING"}:
+            if time.monotonic() >= deadline:
+                late = ", ".join(sorted(name for name in _names(fleet) if seen.get(name) != "RUNNING"))
+                raise FleetError(f"not running after {APPLY_S:g} s: {late or 'what was removed still ends'}")
             self._signals.wait(POLL_S)
+            if self._signals.take_reload():
+                fleet = self._deploy(head)
+                deadline = time.monotonic() + APPLY_S
             now = head.statuses()
             for name in sorted(now):
                 if now[name] != seen.get(name):
@@ -118,6 +124,12 @@ class FleetProcess:
             seen = now
         self._wait_ready()
         self._file.applied(fleet)
+
+    def _deploy(self, head: RayHead) -> FleetConfig:
+        fleet = load_fleet_config(self._config_path)
+        self._progress("deploying")
+        head.deploy(serve_config(fleet, self._settings))
+        return fleet
 
     def _wait_ready(self) -> None:
         url = f"{self._file.state.url}/readyz"
@@ -139,6 +151,10 @@ class FleetProcess:
     def _progress(self, message: str) -> None:
         log.info("fleet", progress=message)
         self._file.update(message=message)
+
+
+def _names(fleet: FleetConfig) -> set[str]:
+    return {service.name for service in fleet.services} | {GATEWAY_APP}
 
 
 def run(config_path: Path, *, name: str, settings: Settings) -> int:

@@ -18,6 +18,7 @@ NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,31}$")
 PROC = Path("/proc")
 START_TIME = 22 - 3  # its place among the fields that follow the process's name
 APPLIED = "applied.json"
+APPLY_S = 1800.0  # how long a fleet tries: a first start, and a reload, may fetch and convert weights
 
 
 class FleetError(Exception):

@@ -64,7 +64,7 @@ class Desk:
     ) -> Errand:
         """Route the call. Raises ModelNotFound, UnsupportedTask, or DeadlineExceeded if the body took all the time.
 
-        A bulky answer's pieces are sent one by one as they are made: together they may exceed what a message holds.
+        A bulky answer's pieces are sent one by one as they are encoded: together they may exceed what a message holds.
         """
         state, record = self._state, record_of(request.scope)
         route = state.table.route(model, task)
@@ -154,7 +154,10 @@ class EventStream(Response):
 
     async def _stream(self, writer: SseWriter, record: Record) -> None:
         async def sink(batch: Sequence[RowEvent]) -> None:
-            data = self._wire.encode(batch)
+            if any(isinstance(event, ImageDelta) for _, event in batch):  # megabytes: the loop serves others meanwhile
+                data = await asyncio.to_thread(self._wire.encode, batch)
+            else:
+                data = self._wire.encode(batch)
             record.units += _units(batch)
             if record.first_chunk_s is None and any(isinstance(event, TextDelta | ImageDelta) for _, event in batch):
                 record.first_chunk_s = self._state.tempo.clock() - record.started

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.events import Finished, ImageDelta, RowEvent
@@ -19,7 +19,7 @@ class ImageCounts:
     """Counts what a request's images took.
 
     `prompt` is what the model read of the prompt, once, however many images were made of it; `completion` is none: no
-    image is made of tokens. `units` is work, in the model's own unit: denoising steps for diffusion.
+    image is made of tokens. `units` is work, in the model's own unit: denoising steps, say.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class ImageStream:
 
 
 class Gallery:
-    """Gathers all rows of a call for an answer in one piece."""
+    """Gathers all rows of a call for an answer in one piece, which is written once: each image is let go as it is."""
 
     def __init__(self) -> None:
         self.counts = ImageCounts()
@@ -130,25 +130,32 @@ class Gallery:
 
     def answer(self, envelope: ImageEnvelope) -> bytes:
         """OpenAI's `ImagesResponse`, with what makes each image again."""
-        rows = sorted(self._images.items())
-        pictures = [_with_picture({**_facts(i), "seed": i.seed, "steps": i.steps}, i) for _, i in rows]
         fields = {"created": envelope.created, "background": BACKGROUND, **self._common()}
+        pictures = [
+            _with_picture({**_facts(image), "seed": image.seed, "steps": image.steps}, image)
+            for _, image in self._drained()
+        ]
         return _with_list(fields, "data", pictures)
 
     def frames(self, envelope: ImageEnvelope) -> bytes:
         """The images as frames of an interpolation; `position` runs from 0 to 1."""
-        rows = sorted(self._images.items())
-        last = max(1, len(rows) - 1)
-        pictures = [
-            _with_picture({"position": row / last, **_facts(image), "steps": image.steps}, image) for row, image in rows
-        ]
+        last = max(1, len(self._images) - 1)
         fields = {
             "object": "interpolation",
             "created": envelope.created,
             "model": envelope.model,
+            "seed": self._images[0].seed,  # alike in all frames
             **self._common(),
         }
+        pictures = [
+            _with_picture({"position": row / last, **_facts(image), "steps": image.steps}, image)
+            for row, image in self._drained()
+        ]
         return _with_list(fields, "frames", pictures)
+
+    def _drained(self) -> Iterator[tuple[int, ImageDelta]]:
+        for row in sorted(self._images):
+            yield row, self._images.pop(row)
 
     def _common(self) -> dict[str, object]:
         first = next(iter(self._images.values()), None)

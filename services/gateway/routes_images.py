@@ -91,7 +91,7 @@ async def _draw(
         return desk.event_stream(errand, ImageStream(cover, counts), counts)
     gallery = Gallery()
     await desk.collect(request, errand, gallery.take, gallery.counts)
-    # Base64 and hashes of some megabytes take milliseconds: a thread shares them with the other requests.
+    # Base64 of some megabytes takes milliseconds: a thread shares them with the other requests.
     return _json(await asyncio.to_thread(gallery.answer, cover))
 
 

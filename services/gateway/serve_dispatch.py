@@ -58,10 +58,11 @@ class ServeDispatcher:
 
     async def reports(self, service: str) -> Sequence[ReplicaReport]:
         """See `Dispatcher.reports`. A replica that fails meanwhile is left out."""
-        try:
-            answers = await self._handle(service).broadcast("report").results_async(return_exceptions=True)
-        except DeploymentUnavailableError:  # no replica
-            return ()
+        with _ray_errors():
+            try:
+                answers = await self._handle(service).broadcast("report").results_async(return_exceptions=True)
+            except DeploymentUnavailableError:  # no replica
+                return ()
         return [answer for answer in answers if isinstance(answer, ReplicaReport)]
 
     def _handle(self, service: str) -> DeploymentHandle[object]:

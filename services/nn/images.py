@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from shared.errors import InvalidRequest
@@ -29,10 +31,24 @@ Format = Literal["png", "jpeg", "webp"]
 
 MAX_BYTES = 8 * 2**20  # of one encoded image
 MAX_PIXELS = 16 * 2**20  # of one decoded image, checked on its header
+MAX_SIDE = 8192  # resizing a line of millions of pixels would hold up the process for seconds
+MAX_SCANS = 100  # of a JPEG; encoders make some ten
+MAX_VOLUME = 32 * 2**20  # pixels of all images of one answer: the gateway holds them at once
 _TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 _FORMATS = list(_TYPES.values())
 _STILLS = {"MPO": "JPEG"}  # many cameras write a JPEG with a second view behind it: the first is the picture
+_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+/-]*);base64,", re.ASCII)
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"  # markers; image data never holds the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +79,10 @@ class ImageChunk:
 def encode_chunk(chunk: ImageChunk) -> ImageDelta:
     """Write the image. Takes milliseconds, and more for large images: run it on a worker thread."""
     height, width = chunk.pixels.shape[:2]
+    data = encode_image(chunk.pixels, chunk.writing)
     return ImageDelta(
-        data=encode_image(chunk.pixels, chunk.writing),
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
         format=chunk.writing.format,
         width=width,
         height=height,
@@ -98,24 +116,52 @@ def on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def decode_image(url: str, param: str) -> Image.Image:
-    """The image of a `data:` URL, upright, in mode L, RGB or RGBA with 8 bits a channel, without metadata.
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A client's image whose header alone was read. `size` is (width, height) as stored: not turned upright yet."""
 
-    Raises InvalidRequest with code `invalid_image` and the given `param`: not a data URL, not base64, another type
-    than PNG, JPEG or WebP or than the URL says, over MAX_BYTES, over MAX_PIXELS, animated, or broken. All but the
-    last are checked before a pixel is decoded.
-    """
-    declared, data = _split(url, param)
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    data: bytes
+    size: tuple[int, int]
+    param: str
+
+    @classmethod
+    def of(cls, url: str, param: str) -> EncodedImage:
+        """The image of a `data:` URL.
+
+        Raises InvalidRequest with code `invalid_image` and the given `param`: not a data URL, not base64, another type
+        than PNG, JPEG or WebP or than the URL says, over MAX_BYTES, over MAX_PIXELS, animated, or broken.
+        """
+        declared, data = _split(url, param)
+        with _refusing(param), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_header(image, declared, param)
+            _check_scans(data, param)
+            return cls(data, image.size, param)
+
+    def decode(self) -> Image.Image:
+        """Upright, in mode L, RGB or RGBA with 8 bits a channel, without metadata. Takes 8 bytes a pixel at its peak.
+
+        Raises InvalidRequest with code `invalid_image` if the pixels are damaged.
+        """
+        with _refusing(self.param), Image.open(io.BytesIO(self.data), formats=_FORMATS) as image:
             image.load()
-            return _plain(ImageOps.exif_transpose(image))
+            return _plain(_upright(image))
+
+
+def decode_image(url: str, param: str) -> Image.Image:
+    """The image of a `data:` URL: header and pixels at once. Raises InvalidRequest as `EncodedImage` does."""
+    return EncodedImage.of(url, param).decode()
+
+
+@contextmanager
+def _refusing(param: str) -> Generator[None]:
+    """Whatever Pillow raises of a client's bytes becomes a refusal."""
+    try:
+        yield
     except UnidentifiedImageError:
         raise _bad("is no PNG, JPEG or WebP image", param) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _bad(f"may have at most {MAX_PIXELS} pixels; got more", param) from None
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, TypeError, LookupError, AttributeError) as error:
         raise _bad("is damaged and cannot be decoded", param) from error
 
 
@@ -142,14 +188,36 @@ def _check_header(image: Image.Image, declared: str, param: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _bad(f"may have at most {MAX_PIXELS} pixels; got {width}x{height}", param)
+    if max(width, height) > MAX_SIDE:
+        raise _bad(f"may be at most {MAX_SIDE} pixels wide and high; got {width}x{height}", param)
     if kind == image.format and getattr(image, "n_frames", 1) > 1:  # only the kinds that can move have the attribute
         raise _bad("must be a still image; this one moves", param)
+
+
+def _check_scans(data: bytes, param: str) -> None:
+    """A progressive JPEG is decoded once for each scan, and 40 bytes make one."""
+    scans = data.count(_SCAN) if data.startswith(_JPEG) else 0
+    if scans > MAX_SCANS:
+        raise _bad(f"may have at most {MAX_SCANS} scans; got {scans}", param)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; the image itself if that says nothing, or cannot be read."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow's parser raises about anything for what a client made up
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """Pixels alone: EXIF, profiles and comments stay behind."""
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would cut off at 255
         image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8))
+    transparency = image.info.get("transparency")
+    image.info.clear()  # a text of that name may stand in for it, or for metadata that Pillow would copy
+    if isinstance(transparency, bytes | int | tuple):
+        image.info["transparency"] = transparency
     has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     mode = "RGBA" if has_alpha else "L" if image.mode in ("1", "L") else "RGB"
     plain = image.convert(mode)
@@ -169,9 +237,9 @@ def mask_of(image: Image.Image) -> Image.Image:
 
 def to_unit(image: Image.Image, *, size: tuple[int, int], channels: int) -> Tensor:
     """float32 (C, H, W) in [-1, 1], resized to (width, height); transparency becomes white."""
-    plain = on_white(image).convert("L" if channels == 1 else "RGB")
-    if plain.size != size:
-        plain = plain.resize(size, Image.Resampling.LANCZOS)
+    # Resized first: what follows copies, and a client's image may be large.
+    resized = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+    plain = on_white(resized).convert("L" if channels == 1 else "RGB")
     pixels = torch.from_numpy(np.array(plain, dtype=np.float32)) / 127.5 - 1  # (H, W) or (H, W, C)
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
@@ -196,3 +264,10 @@ def preview_steps(count: int, steps: int) -> frozenset[int]:
     return frozenset(
         min(steps - 1, max(1, round(steps * (i + 1) / (count + 1)))) for i in range(count if steps > 1 else 0)
     )
+
+
+def check_volume(count: int, width: int, height: int, param: str) -> None:
+    """Raises InvalidRequest for `param` where several images of this size have over MAX_VOLUME pixels together."""
+    most = max(1, MAX_VOLUME // (width * height))
+    if count > most:
+        raise InvalidRequest(f"{param} may be at most {most} for images of {width}x{height}; got {count}.", param=param)

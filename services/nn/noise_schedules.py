@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from services.nn import solvers
 from services.nn.solvers import Array, Prediction, SolverTable, StepsNotPossible
@@ -73,6 +73,13 @@ class GaussianConfig(BaseModel):
     use_beta_sigmas: Literal[False] | None = False
     use_lu_lambdas: Literal[False] | None = False
     use_flow_sigmas: Literal[False] | None = False
+
+    @field_validator("trained_betas")
+    @classmethod
+    def _a_beta_for_each_time(cls, betas: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        if betas is not None and len(betas) != info.data.get("num_train_timesteps"):
+            raise ValueError(f"these are {len(betas)}, not num_train_timesteps")
+        return betas
 
 
 class GaussianSchedule:
@@ -169,7 +176,7 @@ class GaussianSchedule:
             case "leading":
                 return _leading(0, steps, count // steps) + self.config.steps_offset
             case "trailing":
-                return _trailing(count, count / steps)
+                return _trailing(count, count / steps, steps)
 
     def _dpm_times(self, steps: int) -> Array:
         """As `_times`, but without the last of one more: the final step goes to no noise at all."""
@@ -184,7 +191,7 @@ class GaussianSchedule:
             case "leading":
                 return _leading(1, steps + 1, last // (steps + 1)) + self.config.steps_offset
             case "trailing":
-                return _trailing(last, count / steps)
+                return _trailing(last, count / steps, steps)
 
     def _indices(self, times: Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Times as indices. Raises StepsNotPossible if they are not distinct times that the model was trained on."""
@@ -255,10 +262,9 @@ def _leading(first: int, end: int, stride: int) -> Array:
     return np.arange(first, end, dtype=np.float64)[::-1] * stride
 
 
-def _trailing(last: int, stride: float) -> Array:
-    """From the last time downwards, as far as times are above 0."""
-    times: Array = np.arange(last, 0, -stride, dtype=np.float64)
-    return np.round(times) - 1
+def _trailing(last: int, stride: float, steps: int) -> Array:
+    """From the last time downwards, as far as times are above 0; a stride that was rounded leaves one too many."""
+    return np.round(np.arange(last, 0, -stride, dtype=np.float64)[:steps]) - 1
 
 
 def _tail(table: SolverTable, first: int) -> SolverTable:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Set
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from services.sources.errors import SourceNotFound, UnsafeSource
+from services.sources.manifest import file_names
 
 WANTED = (
     "*.safetensors",
@@ -22,10 +24,12 @@ WANTED = (
     "LICENSE*",
 )
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
-_INDEX = "model_index.json"  # of a diffusers checkpoint: which part is of which class; each part has its own folder
-_CONFIGS = ("config.json", _INDEX)
+INDEX = "model_index.json"  # of a diffusers checkpoint: which part is of which class; each part has its own folder
+_CONFIGS = ("config.json", INDEX)
 _LIBRARIES = frozenset({"diffusers", "transformers"})
-_NEVER_LOADED = frozenset({"safety_checker"})  # parts that nothing here reads
+_NEVER_LOADED = frozenset({"safety_checker", "text_encoder_3", "tokenizer_3"})  # parts that nothing here reads
+_HALF = re.compile(r"\.fp16(?=[.-])")  # a second copy of the weights
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
 
 def wanted(name: str) -> bool:
@@ -34,20 +38,38 @@ def wanted(name: str) -> bool:
     return any(PurePosixPath(base).match(pattern) for pattern in WANTED)
 
 
-def check_names(names: Iterable[str], where: str) -> None:
-    """Refuse a set of files that cannot be a safe checkpoint. Raises UnsafeSource or SourceNotFound."""
+def needed(names: Iterable[str], parts: Set[str] | None) -> list[str]:
+    """Of a checkpoint's files, those to fetch: what is `wanted`, and not twice in two precisions.
+
+    `parts` are those of its model_index.json, None if it has none: of other folders, and of weights beside the index,
+    nothing is read.
+    """
+    listed = [name for name in names if wanted(name) and (parts is None or _is_read(PurePosixPath(name), parts))]
+    full = {_SHARD.sub("", name) for name in listed if not _HALF.search(name)}
+    return [name for name in listed if not _HALF.search(name) or _SHARD.sub("", _HALF.sub("", name)) not in full]
+
+
+def _is_read(path: PurePosixPath, parts: Set[str]) -> bool:
+    return path.parts[0] in parts if len(path.parts) > 1 else path.suffix != ".safetensors"
+
+
+def check_names(names: Iterable[str], where: str, parts: Set[str] | None) -> None:
+    """Refuse a set of files that cannot be a safe checkpoint. Raises UnsafeSource or SourceNotFound.
+
+    `parts` as in `needed`: each of them is checked, and what is never read is not.
+    """
     listed = list(names)
-    suffixes = {PurePosixPath(name).suffix for name in listed}
+    read = [name for name in listed if parts is None or _is_read(PurePosixPath(name), parts)]
+    suffixes = {PurePosixPath(name).suffix for name in read}
     if ".safetensors" not in suffixes:
         _refuse_pickles(suffixes, where)
         raise SourceNotFound(f"{where} has no *.safetensors file")
     if not any(config in listed for config in _CONFIGS):
         raise SourceNotFound(f"{where} has no {' or '.join(_CONFIGS)}")
-    if _INDEX in listed:
-        for part in sorted({PurePosixPath(name).parent for name in listed} - {PurePosixPath(p) for p in _NEVER_LOADED}):
-            inside = {PurePosixPath(name).suffix for name in listed if PurePosixPath(name).parent == part}
-            if ".safetensors" not in inside:
-                _refuse_pickles(inside, f"{where}/{part}")
+    for part in sorted(parts or ()):
+        inside = {PurePosixPath(name).suffix for name in read if PurePosixPath(name).parts[0] == part}
+        if ".safetensors" not in inside:
+            _refuse_pickles(inside, f"{where}/{part}")
 
 
 def _refuse_pickles(suffixes: set[str], where: str) -> None:
@@ -59,30 +81,42 @@ def _refuse_pickles(suffixes: set[str], where: str) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check the names, and that no configuration asks for code of its own (`auto_map`, or another library's parts)."""
-    check_names((path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()), str(folder))
+    """Check the names, and that no configuration asks for code of its own (`auto_map`, or another library's parts).
+
+    Raises UnsafeSource, SourceNotFound, and IntegrityError as `file_names` does.
+    """
+    names = file_names(folder)
+    parts = parts_of((folder / INDEX).read_bytes(), str(folder)) if INDEX in names else None
+    check_names(names, str(folder), parts)
     for path in sorted(folder.rglob("*config.json")):
-        if "auto_map" in _json_object(path):
+        if "auto_map" in _json_object(path.read_bytes(), str(path)):
             raise UnsafeSource(f"{path} asks for remote code (auto_map), which is never run here")
-    if (folder / _INDEX).is_file():
-        _check_index(folder / _INDEX)
 
 
-def _check_index(path: Path) -> None:
-    """Every part is a class of diffusers or transformers: anything else is a module that comes with the checkpoint."""
-    for part, named in _json_object(path).items():
+def parts_of(index: bytes, where: str) -> frozenset[str]:
+    """The parts that a model_index.json names, each a folder's name, but those that nothing here reads.
+
+    Every part is a class of diffusers or transformers: anything else is a module that comes with the checkpoint.
+    Raises UnsafeSource.
+    """
+    found: set[str] = set()
+    for part, named in _json_object(index, f"{where}/{INDEX}").items():
         if part == "_class_name" and not isinstance(named, str):
-            raise UnsafeSource(f"{path} asks for remote code (_class_name), which is never run here")
+            raise UnsafeSource(f"{where} asks for remote code (_class_name), which is never run here")
         if isinstance(named, list) and not part.startswith("_") and part not in _NEVER_LOADED:
             library = next(iter(cast("list[object]", named)), None)
-            if library is not None and library not in _LIBRARIES:
-                raise UnsafeSource(f"{path} asks for code of {library!r} ({part}), which is never run here")
+            if library is None:
+                continue  # a part that this checkpoint is without
+            if library not in _LIBRARIES:
+                raise UnsafeSource(f"{where} asks for code of {library!r} ({part}), which is never run here")
+            found.add(part)
+    return frozenset(found)
 
 
-def _json_object(path: Path) -> dict[str, object]:
+def _json_object(text: bytes, where: str) -> dict[str, object]:
     """The file's object; empty for any other JSON. Raises UnsafeSource for what is no JSON."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except ValueError as error:
-        raise UnsafeSource(f"{path} is not JSON: {error}") from error
+        raise UnsafeSource(f"{where} is not JSON: {error}") from error
     return cast("dict[str, object]", content) if isinstance(content, dict) else {}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from services.sources.checkpoint import check_names, wanted
+from services.sources.checkpoint import INDEX, check_names, needed, parts_of
 from services.sources.errors import FetchFailed, FileChanged, SourceError, SourceNotFound, UnsafeSource
 from services.sources.manifest import sha256
 from services.sources.progress import Progress
@@ -58,8 +58,14 @@ def _commit(api: Any, source: HubRepo) -> str:
 
 def _download(api: Any, source: HubRepo, commit: str, into: Path, progress: Progress) -> None:
     listed = cast(list[Any], api.model_info(source.repo, revision=commit, files_metadata=True).siblings or [])
-    check_names((file.rfilename for file in listed), f"{source.repo}@{source.revision}")
-    files = [file for file in listed if wanted(file.rfilename)]
+    names = [cast(str, file.rfilename) for file in listed]
+    where, parts = f"{source.repo}@{source.revision}", None
+    if INDEX in names:  # says which of the files are needed at all
+        index = Path(api.hf_hub_download(source.repo, INDEX, revision=commit, local_dir=into))
+        parts = parts_of(index.read_bytes(), where)
+    check_names(names, where, parts)
+    chosen = set(needed(names, parts))
+    files = [file for file in listed if file.rfilename in chosen]
     total = sum(file.size or 0 for file in files)
     done = 0
     for file in files:

@@ -44,10 +44,13 @@ class Manifest(BaseModel):
 
 
 def write_manifest(folder: Path, *, source: str | None = None, progress: Progress = silent) -> Manifest:
-    """Hash every file of the folder and write its manifest.json, replacing an earlier one in one step."""
+    """Hash every file of the folder and write its manifest.json, replacing an earlier one in one step.
+
+    Raises SourceNotFound, or IntegrityError as `file_names` does.
+    """
     if not folder.is_dir():
         raise SourceNotFound(f"{folder} is not a folder")
-    names = _file_names(folder)
+    names = file_names(folder)
     total = sum((folder / name).stat().st_size for name in names)
     files: dict[str, FileEntry] = {}
     done = 0
@@ -81,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
 def verify(folder: Path, *, progress: Progress = silent) -> Manifest:
     """Check that the folder holds exactly the manifest's files. Raises IntegrityError, which names the first fault."""
     manifest = read_manifest(folder)
-    if extra := [name for name in _file_names(folder) if name not in manifest.files]:
+    if extra := [name for name in file_names(folder) if name not in manifest.files]:
         raise IntegrityError(
             f"{folder / extra[0]} is not in the manifest; if it belongs there, run: castalia manifest {folder}"
         )
@@ -109,11 +112,17 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         raise FileChanged(path, what="SHA-256", expected=entry.sha256, got=got)
 
 
-def _file_names(folder: Path) -> list[str]:
-    """Every file below the folder but the manifest, sorted. Hidden names are left out: no loader reads them."""
+def file_names(folder: Path) -> list[str]:
+    """Every file below the folder but the manifest, sorted. Hidden names are left out: no loader reads them.
+
+    Raises IntegrityError for a folder that is a symbolic link: what is behind it may change unseen.
+    """
     names: list[str] = []
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (link := Path(root) / name).is_symlink():
+                raise IntegrityError(f"{link} is a symbolic link to a folder; put the folder itself there")
         base = Path(root).relative_to(folder)
         names += [(base / name).as_posix() for name in files if not name.startswith(".")]
     return sorted(name for name in names if name != MANIFEST)

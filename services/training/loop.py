@@ -173,12 +173,14 @@ class Loop:
         with torch.no_grad():
             figures = self._training.validate(self._average.modules)
         progress, metric = self._progress, figures[METRIC]
-        log.figures(progress.step, "held_out", figures)
+        log.figures(progress.step, "validation", figures)
         best = metric < (math.inf if progress.best is None else progress.best)  # never one that is no number
         self._metric = metric
-        self._progress = replace(
-            progress, best=metric if best else progress.best, worse=0 if best else progress.worse + 1
-        )
+        if best:
+            best_step = progress.step if self._schedule.patience else None
+            self._progress = replace(progress, best=metric, worse=0, best_step=best_step)
+        else:
+            self._progress = replace(progress, worse=progress.worse + 1)
         self._reporter.validated(progress.step, figures, best=best)
 
     def _out_of_patience(self) -> bool:

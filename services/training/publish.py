@@ -14,11 +14,13 @@ from pathlib import Path
 from services.sources import verify, write_manifest
 from services.sources.checkpoint import check_folder
 from services.sources.licences import LicenceRow
+from services.sources.manifest import MANIFEST
 from services.sources.resolve import FAMILIES
 from services.training.card import CARD, SHEETS, render_card
 from services.training.errors import OverBudget
 from services.training.recipe import Evaluation, Recipe
 from services.training.report import (
+    REPORT,
     Comparison,
     Report,
     commit,
@@ -29,7 +31,9 @@ from services.training.report import (
     versions,
     write_report,
 )
-from services.training.run import trained
+from services.training.run import alone, check_replaceable, trained
+
+WEIGHTS = "model.safetensors"
 
 Note = Callable[[str], None]
 
@@ -40,7 +44,21 @@ def builtin_folder(recipe: Recipe, families: Path = FAMILIES) -> Path:
 
 
 def publish_run(recipe: Recipe, data: Path, run: Path, target: Path, note: Note) -> Report:
-    """Export, measure and describe what a run has reached, into `target`. Raises NotTrained, OverBudget."""
+    """Export, measure and describe what a run has reached, into `target`. No other process may train it meanwhile.
+
+    Raises NotTrained, CheckpointDamaged, OverBudget, RunBusy, and NotOurs for a target that was not published before.
+    """
+    with alone(run):
+        return _publish(recipe, data, run, target.resolve(), note)
+
+
+def check_target(target: Path) -> None:
+    """Raises NotOurs unless the folder is absent, empty, or was published: it is replaced as a whole."""
+    check_replaceable(target, (MANIFEST, REPORT))
+
+
+def _publish(recipe: Recipe, data: Path, run: Path, target: Path, note: Note) -> Report:
+    check_target(target)
     training, progress, begun = trained(recipe, data, run)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -115,7 +133,8 @@ def _describe(recipe: Recipe, folder: Path, report: Report, evaluation: Evaluati
 
 
 def _weights_bytes(recipe: Recipe, folder: Path) -> int:
-    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    """Of the weights alone: what else a recipe exports, such as a held-out sample, is no part of its budget."""
+    size = (folder / WEIGHTS).stat().st_size
     if size > recipe.max_bytes:
         raise OverBudget(recipe.name, limit=recipe.max_bytes, got=size)
     return size

@@ -57,7 +57,8 @@ class Schedule:
     ema: float = 0.999  # decay of the averaged weights, which are validated and published
     validate_every: int = 500
     sample_every: int = 500
-    patience: int = 0  # stop after so many validations without a better metric; 0 never stops early
+    # Stop after so many validations without a better metric, and publish the best; 0 never stops early.
+    patience: int = 0
     precision: Literal["no", "bf16"] = "no"
 
 
@@ -103,7 +104,10 @@ class Training(Protocol):
         ...
 
     def validate(self, modules: Mapping[str, nn.Module]) -> Mapping[str, float]:
-        """Held-out figures of the averaged modules; the key `metric` is the one that is to fall."""
+        """Figures of the averaged modules; `metric` is the one that is to fall.
+
+        It is of held-out data, unless the model is to learn its training data by heart.
+        """
         ...
 
     def sample(self, modules: Mapping[str, nn.Module]) -> Image.Image:

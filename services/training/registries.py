@@ -60,7 +60,8 @@ def download(package: Package, registries: Registries, into: Path, progress: Pro
         with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S, verify=_certificates()) as client:
             _fetch(client, _url(client, package, registries), target, progress)
     except httpx.HTTPError as error:
-        raise PackageUnavailable(f"{package.name} {package.version}: {error or type(error).__name__}") from error
+        why = _without_credentials(str(error)) or type(error).__name__
+        raise PackageUnavailable(f"{package.name} {package.version}: {why}") from error
     with target.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != package.sha256:
@@ -83,13 +84,14 @@ def _pypi_url(client: httpx.Client, package: Package, index: str) -> str:
     """Where the index has this very file: pip would choose one for this platform."""
     normal = re.sub(r"[-_.]+", "-", package.name).lower()
     page = client.get(f"{index}/{normal}/", headers={"accept": _SIMPLE_JSON}).raise_for_status()
+    shown = _without_credentials(str(page.url))
     if _SIMPLE_JSON not in page.headers.get("content-type", ""):
-        raise PackageUnavailable(f"{page.url} did not answer with {_SIMPLE_JSON}; name another index in PIP_INDEX_URL")
+        raise PackageUnavailable(f"{shown} did not answer with {_SIMPLE_JSON}; name another index in PIP_INDEX_URL")
     files = cast(dict[str, Any], page.json())["files"]
     for file in files:
         if file["filename"] == package.file:
             return urljoin(str(page.url), file["url"])
-    raise PackageUnavailable(f"{page.url} does not list {package.file}")
+    raise PackageUnavailable(f"{shown} does not list {package.file}")
 
 
 def _fetch(client: httpx.Client, url: str, target: Path, progress: Progress) -> None:
@@ -99,6 +101,11 @@ def _fetch(client: httpx.Client, url: str, target: Path, progress: Progress) -> 
         for piece in answer.iter_bytes(1 << 18):
             file.write(piece)
             progress(f"downloading {target.name}", answer.num_bytes_downloaded, int(length) if length else None)
+
+
+def _without_credentials(text: str) -> str:
+    """The text with the user and password left out of every URL: it goes to the terminal, and into logs."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _certificates() -> Any:

@@ -51,7 +51,7 @@ class Lines:
 
     def validated(self, step: int, figures: Mapping[str, float], *, best: bool) -> None:
         text = "  ".join(f"{name} {value:.5g}" for name, value in figures.items())
-        self._write(f"step {step}: held out: {text}{'  (best so far)' if best else ''}")
+        self._write(f"step {step}: validated: {text}{'  (best so far)' if best else ''}")
 
     def note(self, text: str) -> None:
         self._write(text)

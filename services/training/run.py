@@ -6,8 +6,9 @@ A run's folder holds run.json, log.jsonl, samples/, tensorboard/ and checkpoints
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from services.training import checkpoint
 from services.training.collect import data_key
-from services.training.errors import NotTrained, RunBusy, RunMismatch
+from services.training.errors import NotOurs, NotTrained, RunBusy, RunMismatch, TrainingError, UnevenShards
 from services.training.loop import Ending, Loop, Plan, make_accelerator
 from services.training.recipe import Recipe, Schedule, Training
 from services.training.recipes import load_recipe
@@ -91,17 +92,21 @@ def alone(folder: Path) -> Generator[None]:
 
 
 def begin(folder: Path, recipe: Recipe, seed: int, shards: int) -> Begun:
-    """Write what the run is begun with, or check it against what it was begun with. Raises RunMismatch.
+    """Write what the run is begun with, or check it against what it was begun with.
 
-    A run may go on with fewer workers than it has shards, so the shards of one that exists are kept.
+    A run may go on with fewer workers than it has shards, so the shards of one that exists are kept. Raises
+    TrainingError: RunMismatch; before anything is written, UnevenShards, or NotOurs for a folder of something else.
     """
     asked = Begun(recipe.name, recipe.version, data_key(recipe), recipe.schedule.batch_size, seed, shards)
     path = folder / RUN
     if not path.exists():
+        if asked.batch_size % shards:
+            raise UnevenShards(asked.batch_size, shards)
+        check_replaceable(folder, (RUN,))
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(asked)))
         return asked
-    begun = Begun(**json.loads(path.read_text()))
+    begun = _begun(folder)
     if begun.shards % shards == 0:
         asked = replace(asked, shards=begun.shards)
     for name, value in asdict(begun).items():
@@ -110,23 +115,49 @@ def begin(folder: Path, recipe: Recipe, seed: int, shards: int) -> Begun:
     return begun
 
 
+def discard(folder: Path) -> None:
+    """Delete a run's folder, if there is one. Raises NotOurs for a folder of something else."""
+    check_replaceable(folder, (RUN,))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, signs: Sequence[str]) -> None:
+    """Raises NotOurs unless the folder is absent, empty, or holds files of all these names: those that we write."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    for sign in signs:
+        if not (folder / sign).is_file():
+            raise NotOurs(str(folder), lacks=sign)
+
+
 def scheduled(recipe: Recipe, steps: int | None) -> Schedule:
     return recipe.schedule if steps is None else replace(recipe.schedule, steps=steps)
 
 
 def trained(recipe: Recipe, data: Path, folder: Path) -> tuple[Training, checkpoint.Progress, Begun]:
-    """A run's modules with the averaged weights of its last checkpoint in their places. Raises NotTrained."""
-    found = checkpoint.checkpoints(folder / "checkpoints")
-    if not found:
+    """A run's modules with the averaged weights in their places, of its best checkpoint where it stops early.
+
+    Raises TrainingError: NotTrained, CheckpointDamaged.
+    """
+    found = checkpoint.to_publish(folder / "checkpoints")
+    if found is None:
         raise NotTrained(f"{folder} has no checkpoint yet: run castalia train {recipe.name}")
-    begun = Begun(**json.loads((folder / RUN).read_text()))
+    begun = _begun(folder)
     training = recipe.build(data, begun.seed)
     modules = {name: training.modules[name].eval() for name in training.averaged}
-    checkpoint.load_averages(found[-1], modules)
-    return training, checkpoint.read_progress(found[-1]), begun
+    checkpoint.load_averages(found, modules)
+    return training, checkpoint.read_progress(found), begun
 
 
 def run_status(folder: Path) -> checkpoint.Progress | None:
-    """How far a run is; None where there is none."""
+    """How far a run is; None where there is none. Raises CheckpointDamaged."""
     found = checkpoint.checkpoints(folder / "checkpoints")
     return checkpoint.read_progress(found[-1]) if found else None
+
+
+def _begun(folder: Path) -> Begun:
+    try:
+        return Begun(**json.loads((folder / RUN).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        why = f"{folder / RUN} cannot be read: {error}"
+        raise TrainingError(f"{why}; start over with --fresh, or name another folder with --run") from error

@@ -34,7 +34,7 @@ class RunLog:
         self._file = (folder / LOG).open("a", buffering=1)  # by lines: a kill leaves whole ones
 
     def figures(self, step: int, kind: str, figures: Mapping[str, float]) -> None:
-        """`kind`: "train" or "held_out"."""
+        """`kind`: "train" or "validation"."""
         self._file.write(json.dumps({"step": step, "kind": kind, **figures}) + "\n")
         for name, value in figures.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)

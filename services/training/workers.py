@@ -2,7 +2,9 @@
 
 A step's batch is cut into `shards` of equal size, each with its own draws. A worker takes shards / workers of them, one
 after another, and gradients are averaged over all. So the shards decide what is computed, and the number of workers
-only who computes it: any number that divides the shards gives the same run, within rounding.
+only who computes it: any number that divides the shards gives the same run, within rounding. Modules whose forward in
+training changes their buffers are the exception: spectral norm iterates once a forward, so a worker with fewer shards
+iterates less often in a step, and the run is only nearly the same.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Workers:
         """Figures of this worker -> their means over all."""
         if self.count == 1:
             return list(figures)
-        values = torch.tensor(figures, dtype=torch.float64)
+        values = torch.tensor(figures, dtype=torch.float64, device=self._accelerator.device)  # NCCL takes no other
         mean = self._accelerator.reduce(values, reduction="mean")
         assert isinstance(mean, Tensor)
         return mean.tolist()

@@ -108,5 +108,6 @@ class Interpolation(ResponseModel):
     model: str
     output_format: OutputFormat
     size: str
+    seed: int = Field(description="the same request with this seed gives the same frames")
     usage: ImageUsage
     frames: list[Frame]

@@ -14,7 +14,7 @@ from shared.schemas.common import RequestModel, refusal
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Prompt = Annotated[str, Field(max_length=32000)]
-# Bounds what is copied into an error and parsed; bytes and pixels are bounded by the model service before decoding.
+# The body bounds it (CASTALIA_MAX_IMAGE_BODY), the model service its bytes and pixels, before it decodes them.
 ImageUrl = Annotated[str, Field(min_length=1, description="a data: URL of a PNG, JPEG or WebP image, base64")]
 Size = Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$", description="auto, or WIDTHxHEIGHT")]
 
@@ -58,13 +58,11 @@ class ImageSampling(ImageOutput):
     """How images are drawn. What is left out is as the model's checkpoint says."""
 
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="diffusion: denoising steps")
-    guidance_scale: float | None = Field(default=None, ge=0.0, le=50.0, description="diffusion: 1 is no guidance")
-    negative_prompt: Prompt | None = Field(default=None, description="diffusion: what guidance leads away from")
-    solver: Solver | None = Field(default=None, description="diffusion: how a step is taken")
-    truncation: float | None = Field(
-        default=None, gt=0.0, le=2.0, description="gan: scale of the latent; 1 is as trained"
-    )
+    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="denoising steps")
+    guidance_scale: float | None = Field(default=None, ge=0.0, le=50.0, description="1 is no guidance")
+    negative_prompt: Prompt | None = Field(default=None, description="what guidance leads away from")
+    solver: Solver | None = Field(default=None, description="how a step is taken")
+    truncation: float | None = Field(default=None, gt=0.0, le=2.0, description="scale of the latent; 1 is as trained")
 
     @property
     def sampling_options(self) -> frozenset[str]:

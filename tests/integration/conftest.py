@@ -17,6 +17,7 @@ from services import fleet
 from services.sources import write_manifest
 from shared.config.settings import Settings
 from tests.checkpoints import make_checkpoint
+from tests.diffusers_checkpoints import make_diffusers_checkpoint
 from tests.image_checkpoints import image_checkpoint
 
 Tell = Callable[[str], None]
@@ -123,14 +124,18 @@ def models_yaml(checkpoints: Path) -> dict[str, Any]:
 
 
 def _image_services(checkpoints: Path) -> list[dict[str, Any]]:
+    """`latent` is solved by every solver of noise; `emoji` is a flow."""
     kinds = {"emoji": "diffusion", "digits": "gan"}
+    latent = make_diffusers_checkpoint("stable_diffusion", checkpoints / "latent")
+    write_manifest(latent)
+    more = {"emoji": [{"id": "latent", "source": f"file://{latent}"}]}
     return [
         {
             "name": kind,
             "family": family,
             "replicas": {"min": 0, "max": 1},
             "resources": {"num_cpus": 0.05, "memory": "1GiB"},
-            "models": [{"id": kind, "source": image_checkpoint(kind, checkpoints / kind)}],
+            "models": [{"id": kind, "source": image_checkpoint(kind, checkpoints / kind)}, *more.get(kind, [])],
         }
         for kind, family in kinds.items()
     ]

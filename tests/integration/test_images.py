@@ -47,8 +47,8 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def busy(fleet: LocalFleet, rows: int) -> None:
-    while fleet.metric("castalia_running_rows", model="emoji") < rows:
+def busy(fleet: LocalFleet, rows: int, model: str = "emoji") -> None:
+    while fleet.metric("castalia_running_rows", model=model) < rows:
         pass
 
 
@@ -163,6 +163,31 @@ def test_requests_that_differ_in_everything_share_a_batch(local_fleet: LocalFlee
     assert row_steps / steps > CROWD, "steps of their own would have brought the mean occupancy under the crowd's"
 
 
+def test_requests_of_every_solver_share_a_batch_and_none_changes_another(
+    local_fleet: LocalFleet, client: openai.OpenAI
+) -> None:
+    solvers = {"ddim": 10, "euler": 20, "ddpm": 50, "dpmpp_2m": 20}
+    asked: list[dict[str, Any]] = [
+        {"solver": solver, "steps": steps, "seed": seed} for seed, (solver, steps) in enumerate(solvers.items())
+    ]
+    alone = [draw(client, "latent", **options)[0] for options in asked]
+    with ThreadPoolExecutor(1 + len(asked)) as pool:
+        crowd = pool.submit(draw, client, "latent", n=CROWD, **LONG)
+        busy(local_fleet, CROWD, "latent")
+        before = local_fleet.metrics(*STEPS, model="latent")
+        drawing = [pool.submit(draw, client, "latent", **options) for options in asked]
+        images = [each.result()[0] for each in drawing]
+        after = local_fleet.metrics(*STEPS, model="latent")
+        assert not crowd.done(), "the others ended first, so the test proves nothing"
+        crowd.result()
+    assert [image.steps for image in images] == list(solvers.values())
+    row_steps, steps = (late - early for late, early in zip(after, before, strict=True))
+    assert row_steps / steps > CROWD, "steps of their own would have brought the mean occupancy under the crowd's"
+    for image, single in zip(images, alone, strict=True):
+        assert np.abs(pixels(image) - pixels(single)).max() <= 1  # float32 rounds otherwise in a larger batch
+    assert len({single.sha256 for single in alone}) == len(alone)
+
+
 @pytest.mark.parametrize(
     ("model", "fields", "param"),
     [
@@ -176,8 +201,9 @@ def test_requests_that_differ_in_everything_share_a_batch(local_fleet: LocalFlee
 def test_what_a_model_cannot_do_is_refused_by_name(
     local_fleet: LocalFleet, model: str, fields: dict[str, Any], param: str
 ) -> None:
+    prompt = PROMPT if model == "emoji" else "7"
     with local_fleet.http() as http:
-        response = http.post("/v1/images/generations", json={"model": model, "prompt": "7", **fields})
+        response = http.post("/v1/images/generations", json={"model": model, "prompt": prompt, **fields})
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
@@ -187,7 +213,7 @@ def test_what_a_model_cannot_do_is_refused_by_name(
 )
 def test_an_image_that_cannot_be_decoded_is_refused(client: openai.OpenAI, image: bytes) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client.images.edit(model="emoji", prompt="x", image=("i.png", image))
+        client.images.edit(model="emoji", prompt=PROMPT, image=("i.png", image))
     assert (caught.value.code, caught.value.param) == ("invalid_image", "image")
 
 

@@ -50,6 +50,11 @@ class Captions:
         """The text's words that no training caption had."""
         return [word for word in words_of(text) if word not in self._ids]
 
+    def unread(self, text: str) -> list[str]:
+        """What a reader of the text would miss: unknown words, and what stands alone and is none, as an emoji does."""
+        signs = [sign for sign in text.split() if not sign.isascii() and not words_of(sign)]
+        return [*self.unknown(text), *signs]
+
 
 def pad(rows: Sequence[Sequence[int]], *, length: int = 1) -> tuple[Tensor, Tensor]:
     """Rows of ids: ids (B, L) int64 and mask (B, L) bool, True at words. L is the longest row's, at least `length`."""

@@ -69,6 +69,11 @@ class Denoiser(Protocol):
         ...
 
     @property
+    def prompts_a_step(self) -> int:
+        """How many prompts that no running row has one step encodes at most; those of one row are never split."""
+        ...
+
+    @property
     def guides(self) -> bool:
         """Whether it can be told nothing, which is what classifier-free guidance leads away from."""
         ...

@@ -9,7 +9,8 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
 from services.families.diffusion.captions import Captions
 from services.families.diffusion.model import Architecture, EmojiDenoiser
@@ -76,7 +77,8 @@ def save(folder: Path, denoiser: EmojiDenoiser, captions: Captions) -> None:
     )
     (folder / _CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
     weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}
-    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    # Not save_file: that makes a file for its owner alone.
+    (folder / _WEIGHTS).write_bytes(safetensors_bytes(weights, metadata={"format": "pt"}))
 
 
 def load(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> EmojiCheckpoint:

@@ -50,5 +50,9 @@ class FixedDraws:
 
     @torch.no_grad()
     def loss(self, denoiser: nn.Module) -> float:
-        """The flow loss of a denoiser that is in evaluation mode on the CPU."""
-        return float(flow_loss(denoiser, (self.images, self.ids, self.mask), self.noise, self.times))
+        """The flow loss of a denoiser that is in evaluation mode, on whichever device it is."""
+        device = next(denoiser.parameters()).device
+        images, ids, mask, noise, times = (
+            each.to(device) for each in (self.images, self.ids, self.mask, self.noise, self.times)
+        )
+        return flow_loss(denoiser, (images, ids, mask), noise, times).item()

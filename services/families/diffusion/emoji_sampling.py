@@ -25,12 +25,14 @@ def draw(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> Tensor:
-    """Images (N, 3, 32, 32) in [-1, 1], each from its own seed."""
+    """Images (N, 3, 32, 32) in [-1, 1] on the CPU, each from its own seed; the denoiser may be on any device."""
+    device = next(denoiser.parameters()).device
     size = denoiser.architecture.image_size
     noise = torch.stack([torch.randn(3, size, size, generator=row_generator(seed)) for seed in seeds])
     ids, mask = pad([captions.encode(prompt) for prompt in prompts])
-    parts = zip(noise.split(_BATCH), ids.split(_BATCH), mask.split(_BATCH), strict=True)
-    return torch.cat([euler(denoiser, x, i, m, steps=steps, guidance=guidance) for x, i, m in parts]).clamp(-1, 1)
+    parts = zip(*(each.to(device).split(_BATCH) for each in (noise, ids, mask)), strict=True)
+    drawn = torch.cat([euler(denoiser, x, i, m, steps=steps, guidance=guidance) for x, i, m in parts])
+    return drawn.clamp(-1, 1).cpu()
 
 
 def euler(denoiser: EmojiDenoiser, x: Tensor, ids: Tensor, mask: Tensor, *, steps: int, guidance: float) -> Tensor:
@@ -39,7 +41,7 @@ def euler(denoiser: EmojiDenoiser, x: Tensor, ids: Tensor, mask: Tensor, *, step
     Classifier-free guidance: Ho & Salimans 2022, arXiv:2207.12598.
     """
     doubled = torch.cat((ids, ids)), torch.cat((mask, torch.zeros_like(mask)))
-    for time in torch.linspace(1, 0, steps + 1)[:-1]:
+    for time in torch.linspace(1, 0, steps + 1)[:-1].to(x.device):
         both = denoiser(torch.cat((x, x)), time.expand(2 * len(x)), *doubled)
         captioned, null = both.chunk(2)
         x = x - (null + guidance * (captioned - null)) / steps

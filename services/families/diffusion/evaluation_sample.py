@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from services.families.diffusion import emoji_checkpoint
@@ -36,7 +36,7 @@ def write_sample(folder: Path, emoji: Emoji) -> None:
     parts = (_spaced(trained, _TRAINED), _spaced(unseen, _HELD_OUT))
     pixels = torch.cat([(part.images + 1) * 127.5 for part in parts]).round().to(torch.uint8)
     names = [name for part in parts for name in part.names]
-    save_file({"images": pixels}, folder / SAMPLE, metadata={"names": json.dumps(names)})
+    (folder / SAMPLE).write_bytes(save({"images": pixels}, metadata={"names": json.dumps(names)}))
 
 
 def read_sample(folder: Path) -> Emoji:

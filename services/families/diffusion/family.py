@@ -101,12 +101,12 @@ def _max_pixels(config: DiffusionModel, checkpoint: Checkpoint) -> int:
 
 
 def _largest(config: DiffusionModel, checkpoint: Checkpoint) -> tuple[int, int, int]:
-    """The latent of the largest image that may be asked for."""
+    """The latent of the largest image that may be asked for, as a strip: memory follows the area."""
     canvas = checkpoint.canvas
     if canvas.fixed:
         return canvas.latent(canvas.size)
-    side = int(config.max_pixels**0.5)  # of a square: memory follows the area
-    return canvas.latent((side, max(side, canvas.multiple)))
+    pixels = max(config.max_pixels, canvas.size[0] * canvas.size[1])
+    return canvas.latent_channels, 1, -(-pixels // canvas.factor**2)
 
 
 def _budget(config: DiffusionModel, checkpoint: Checkpoint) -> int:

@@ -60,6 +60,13 @@ class ImageParams:
     blend: Blend | None = None
 
     @property
+    def prompts(self) -> frozenset[Prompt]:
+        """All that the model reads for the row."""
+        blend = () if self.blend is None else (self.blend.prompt,)
+        negative = () if self.negative is None else (self.negative,)
+        return frozenset((self.prompt, *negative, *blend))
+
+    @property
     def entries(self) -> int:
         """Samples that the row puts into each forward pass."""
         return 1 if self.negative is None else 2

@@ -1,13 +1,15 @@
 """Owns diffusion's steps: rows at their own step, of their own number, solver, guidance and seed, share one forward.
 
 A step has three phases. Rows that are new are read: prompts, and images by an autoencoder. Then every row that waits
-for nothing takes one denoising step. Last, latents that are due are drawn. How many images a step encodes or decodes is
-bounded; what is left waits for the next. All is computed on copies of the rows' progress, and committed at the end.
+for nothing takes one denoising step. Last, latents that are due are drawn. How many prompts and images a step takes in
+or draws is bounded; what is left waits for the next. A prompt is read once while a row that has it runs. All is
+computed on copies of the rows' progress, and committed at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from services.engine.contract import FinishReason, Preview, StepOutput
-from services.families.diffusion.denoiser import Condition, Denoiser, blended
+from services.families.diffusion.denoiser import Condition, Denoiser, Prompt, blended
 from services.families.diffusion.guidance import Guide, guided
 from services.families.diffusion.params import ImageParams
 from services.families.diffusion.state import Entry, Picture, Progress, RowState, latent_mask, start_noise, step_noise
@@ -72,6 +74,8 @@ class DiffusionSampler:
         # Samples are kept in full precision: small steps of many would be lost in half.
         self._dtype = torch.promote_types(denoiser.dtype, torch.float32)
         self._step = 0
+        self._rows = Counter[Prompt]()  # that run, by each prompt that they have
+        self._conditions: dict[Prompt, Condition] = {}  # of those prompts that were read
 
     @property
     def max_batch_size(self) -> int:
@@ -94,31 +98,38 @@ class DiffusionSampler:
             free = latent_mask(params, self._factor)
             row = RowState(params, noise, None if free is None else free.to(self.denoiser.device), Progress())
         self.live += 1
+        self._rows.update(params.prompts)
         return row
 
     def step(self, states: Sequence[RowState]) -> list[Output]:
         with torch.inference_mode(), device_errors():
             moves = [_Move(state, state.progress.copy()) for state in states]
-            self._enter([move for move in moves if move.progress.entry is None])
+            read = self._enter([move for move in moves if move.progress.entry is None])
             self._denoise([move for move in moves if move.progress.entry is not None and move.progress.picture is None])
             self._draw([move for move in moves if move.progress.picture is not None and move.finite])
             outputs = [move.output() for move in moves]
             self._step += 1
             for move in moves:
                 move.row.progress = move.progress
+            self._conditions |= read
         return outputs
 
     def release(self, state: RowState) -> None:
         state.progress = Progress()
         self.live -= 1
+        for prompt in state.params.prompts:
+            self._rows[prompt] -= 1
+            if not self._rows[prompt]:
+                del self._rows[prompt]
+                self._conditions.pop(prompt, None)
 
-    def _enter(self, moves: Sequence[_Move]) -> None:
-        """Read the prompts of new rows, and the images of as many as a step may encode; the rest waits."""
-        reading = [move for move in moves if move.params.source is None]
-        reading += [move for move in moves if move.params.source is not None][: self.denoiser.images_a_step]
+    def _enter(self, moves: Sequence[_Move]) -> Mapping[Prompt, Condition]:
+        """Read new rows, as many as a step may; the rest waits. Gives what prompts were read."""
+        reading, prompts = self._next(moves)
         if not reading:
-            return
-        conditions = self._conditions([move.params for move in reading])
+            return {}
+        read = dict(zip(prompts, self.denoiser.encode(prompts), strict=True)) if prompts else {}
+        conditions = self._conditions | read
         known = self._known(reading)
         for move in reading:
             params = move.params
@@ -128,14 +139,22 @@ class DiffusionSampler:
             negative = None if params.negative is None else conditions[params.negative]
             entry = move.progress.entry = Entry(condition, negative, known.get(id(move)))
             move.progress.x = self._first(move.row, entry)
+        return read
 
-    def _conditions(self, params: Sequence[ImageParams]) -> dict[object, Condition]:
-        """Every distinct prompt once: `n` images of a request are `n` rows of one."""
-        prompts = [each.prompt for each in params]
-        prompts += [each.negative for each in params if each.negative is not None]
-        prompts += [each.blend.prompt for each in params if each.blend is not None]
-        distinct = list(dict.fromkeys(prompts))
-        return dict(zip(distinct, self.denoiser.encode(distinct), strict=True))
+    def _next(self, moves: Sequence[_Move]) -> tuple[list[_Move], list[Prompt]]:
+        """The rows that a step reads, and their prompts that were not read yet, each once."""
+        reading: list[_Move] = []
+        prompts: dict[Prompt, None] = {}
+        images = 0
+        for move in moves:
+            has_image = move.params.source is not None
+            asked = prompts | dict.fromkeys(move.params.prompts - self._conditions.keys())
+            too_many = prompts and len(asked) > max(len(prompts), self.denoiser.prompts_a_step)
+            if too_many or (has_image and images == self.denoiser.images_a_step):
+                continue
+            reading.append(move)
+            prompts, images = asked, images + has_image
+        return reading, list(prompts)
 
     def _known(self, moves: Sequence[_Move]) -> dict[int, Tensor]:
         """The sources' latents (C, H, W), by the move's id."""

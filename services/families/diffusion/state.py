@@ -53,10 +53,6 @@ class RowState:
     free: Tensor | None
     progress: Progress
 
-    @property
-    def last(self) -> bool:
-        return self.progress.step == len(self.params.table)
-
 
 def start_noise(params: ImageParams) -> Tensor:
     """Unit noise (C, H, W) float32 on the CPU, drawn from the row's seed or on the way between two."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Semaphore
 from typing import ClassVar
 
 import numpy as np
@@ -13,9 +14,10 @@ from services.families.diffusion.denoiser import Checkpoint, Defaults, Prompt
 from services.families.diffusion.params import Blend, ImageParams, Mask, Source
 from services.families.diffusion.sizes import size_of
 from services.nn.images import (
+    EncodedImage,
     ImageChunk,
     Writing,
-    decode_image,
+    check_volume,
     encode_chunk,
     mask_of,
     preview_steps,
@@ -38,8 +40,10 @@ from shared.schemas.images import (
 
 EDIT_STRENGTH = 0.8  # without a mask; with one, what is masked is drawn from nothing
 VARIATION_STRENGTH = 0.5
+DECODES = 2  # of clients' images at once, each of up to 8 bytes for each of MAX_PIXELS
 
 Size = tuple[int, int]
+_FromImage = ImageEditRequest | ImageVariationRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +66,23 @@ class Drawing:
     checkpoint: Checkpoint
     defaults: Defaults
     max_pixels: int
+    decoding: Semaphore = field(default_factory=lambda: Semaphore(DECODES))
 
     def plan(
-        self,
-        request: ImageSampling,
-        *,
-        previews: int = 0,
-        strength: float = 1.0,
-        image: Image.Image | None = None,
-        prompts: Sequence[Prompt],
+        self, request: ImageSampling, *, previews: int = 0, strength: float = 1.0, prompts: Sequence[Prompt]
     ) -> Plan:
         """Check the options. Raises InvalidRequest. `strength` is the share of the steps that is taken, the last."""
         guides = self.checkpoint.denoiser.guides
         options = ("guidance_scale", "negative_prompt") if guides else ()
         refuse_options(request.sampling_options, ("steps", "solver", "strength", *options), self.model)
-        size = size_of(request, self.checkpoint.canvas, self.max_pixels, None if image is None else image.size)
+        size = self.size_of(request)
         table = self._table(request, strength)
         negative = self._negative(request, prompts)
         scale = self.defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
         return Plan(size, table, negative, scale, Writing.of(request), preview_steps(previews, len(table)))
+
+    def size_of(self, request: ImageSampling, image: Size | None = None) -> Size:
+        return size_of(request, self.checkpoint.canvas, self.max_pixels, image)
 
     def _table(self, request: ImageSampling, strength: float) -> SolverTable:
         solver, steps = request.solver or self.defaults.solver, request.steps or self.defaults.steps
@@ -146,6 +148,7 @@ class ImageTask(_DrawingTask):
     def prepare(self, request: ImageGenerationRequest) -> list[ImageParams]:
         prompt = self.drawing.read(request.prompt, "prompt")
         plan = self.drawing.plan(request, previews=request.partial_images or 0, prompts=[prompt])
+        check_volume(request.n, *plan.size, "n")
         return [self.drawing.row(plan, "image", image_seed(request.seed, i), prompt) for i in range(request.n)]
 
 
@@ -158,30 +161,30 @@ class EditTask(_DrawingTask):
     """
 
     def prepare(self, request: ImageEditRequest) -> list[ImageParams]:
-        image = decode_image(request.image, "image")
         default = EDIT_STRENGTH if request.mask is None else 1.0
         strength = default if request.strength is None else request.strength
-        prompt = self.drawing.read(request.prompt, "prompt")
-        rows = rows_from_image(self.drawing, request, "edit", image, strength, prompt)
-        if request.mask is None:
+        plan, prompt = plan_from_image(self.drawing, request, strength)
+        image = EncodedImage.of(request.image, "image")
+        mask = None if request.mask is None else EncodedImage.of(request.mask, "mask")
+        if mask is not None and sorted(mask.size) != sorted(image.size):  # whichever way either is turned
+            raise _unequal(image.size, mask.size)
+        rows, size = rows_from_image(self.drawing, request, "edit", image, strength, plan, prompt)
+        if mask is None:
             return rows
-        mask = self._mask(request.mask, image, rows[0])
-        return [replace(row, mask=mask) for row in rows]
+        kept = self._mask(mask, size, rows[0])
+        return [replace(row, mask=kept) for row in rows]
 
-    def _mask(self, url: str, image: Image.Image, row: ImageParams) -> Mask:
-        given = mask_of(decode_image(url, "mask"))
-        if given.size != image.size:
-            sizes = ["{}x{}".format(*each.size) for each in (image, given)]
-            raise InvalidRequest(
-                f"The mask must be as large as the image, {sizes[0]}; got {sizes[1]}.",
-                param="mask",
-                code="invalid_image",
-            )
+    def _mask(self, mask: EncodedImage, size: Size, row: ImageParams) -> Mask:
+        """The mask of an image that is so large upright."""
         source = row.source
         if source is None:
             raise RuntimeError("an edit's row has no image")
         _, height, width = source.image.shape
-        free = np.asarray(given.resize((width, height), Image.Resampling.NEAREST)) > 127
+        with self.drawing.decoding:
+            given = mask_of(mask.decode())
+            if given.size != size:
+                raise _unequal(size, given.size)
+            free = np.asarray(given.resize((width, height), Image.Resampling.NEAREST)) > 127
         if not free.any():
             raise InvalidRequest(
                 "The mask lets nothing change: it is transparent, or black without alpha, nowhere.",
@@ -196,10 +199,10 @@ class VariationTask(_DrawingTask):
     """Images near the given one: it is noised by `strength`, and drawn anew from there."""
 
     def prepare(self, request: ImageVariationRequest) -> list[ImageParams]:
-        image = decode_image(request.image, "image")
         strength = VARIATION_STRENGTH if request.strength is None else request.strength
-        prompt = self.drawing.read(request.prompt, "prompt")
-        return rows_from_image(self.drawing, request, "variation", image, strength, prompt)
+        plan, prompt = plan_from_image(self.drawing, request, strength)
+        image = EncodedImage.of(request.image, "image")
+        return rows_from_image(self.drawing, request, "variation", image, strength, plan, prompt)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,7 @@ class InterpolationTask(_DrawingTask):
         if start != end and not self.drawing.checkpoint.denoiser.blends:
             raise InvalidRequest("This model's prompts have nothing between them; send equal ones.", param="end.prompt")
         plan = self.drawing.plan(request, prompts=[start, end])
+        check_volume(request.frames, *plan.size, "frames")
         row = self.drawing.row(plan, "interpolation", image_seed(request.seed, 0), start)
         return [
             replace(
@@ -223,14 +227,30 @@ class InterpolationTask(_DrawingTask):
         ]
 
 
-def rows_from_image(
-    drawing: Drawing, request: ImageCall, task: str, image: Image.Image, strength: float, prompt: Prompt
-) -> list[ImageParams]:
-    """`n` rows that start from an image; with strength 1 nothing of it is in the first sample."""
+def plan_from_image(drawing: Drawing, request: _FromImage, strength: float) -> tuple[Plan, Prompt]:
+    """All that can be checked before an image is decoded; the plan's size is what is asked for, or the model's own."""
+    prompt = drawing.read(request.prompt, "prompt")
     previews = request.partial_images or 0
-    plan = drawing.plan(request, previews=previews, strength=strength, image=image, prompts=[prompt])
-    source = Source(to_unit(image, size=plan.size, channels=drawing.checkpoint.canvas.channels))
-    return [
+    return drawing.plan(request, previews=previews, strength=strength, prompts=[prompt]), prompt
+
+
+def rows_from_image(
+    drawing: Drawing,
+    request: ImageCall,
+    task: str,
+    image: EncodedImage,
+    strength: float,
+    plan: Plan,
+    prompt: Prompt,
+) -> tuple[list[ImageParams], Size]:
+    """`n` rows that start from an image, and its size upright; with strength 1 nothing is in the first sample."""
+    with drawing.decoding:
+        decoded = image.decode()
+        size = drawing.size_of(request, decoded.size)
+        check_volume(request.n, *size, "n")
+        source = Source(to_unit(decoded, size=size, channels=drawing.checkpoint.canvas.channels))
+    plan = replace(plan, size=size)
+    rows = [
         replace(
             drawing.row(plan, task, image_seed(request.seed, i), prompt),
             source=source,
@@ -238,3 +258,12 @@ def rows_from_image(
         )
         for i in range(request.n)
     ]
+    return rows, decoded.size
+
+
+def _unequal(image: Size, mask: Size) -> InvalidRequest:
+    return InvalidRequest(
+        f"The mask must be as large as the image, {image[0]}x{image[1]}; got {mask[0]}x{mask[1]}.",
+        param="mask",
+        code="invalid_image",
+    )

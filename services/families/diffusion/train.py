@@ -72,7 +72,7 @@ class EmojiTraining:
         return flow_loss(modules["denoiser"], batch, noise, times), {}
 
     def validate(self, modules: Mapping[str, nn.Module]) -> Mapping[str, float]:
-        """The flow loss on fixed draws: of training pictures, to be learnt by heart, and of held-out pairs."""
+        """The flow loss on fixed draws. `metric` is of training pictures: they are to be learnt by heart."""
         denoiser = modules["denoiser"]
         return {"metric": self._fixed.loss(denoiser), "held_out_pairs": self._fixed_held_out.loss(denoiser)}
 
@@ -103,7 +103,7 @@ class EmojiDiffusion:
         data_licence="CC-BY 4.0 (images), MIT (names)",
         attribution="Twemoji, copyright Twitter, Inc and other contributors, https://github.com/twitter/twemoji; "
         "laid on white, made smaller, and in part recoloured",
-        weights="CC-BY 4.0",
+        weights="CC-BY-4.0",
     )
     schedule = Schedule(
         steps=6500,

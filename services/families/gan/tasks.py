@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from services.families.gan.classes import ClassPrompts
 from services.families.gan.params import ImageParams, Point
-from services.nn.images import ImageChunk, Writing, encode_chunk, refuse_options
+from services.nn.images import ImageChunk, Writing, check_volume, encode_chunk, refuse_options
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
 from shared.events import ImageDelta
@@ -24,13 +24,17 @@ class Drawable:
     side: int
     prompts: ClassPrompts
 
-    def check(self, request: ImageSampling) -> None:
-        """Raises InvalidRequest for an option that the model does not have, or a size that it does not draw."""
+    def check(self, request: ImageSampling, count: int, param: str) -> None:
+        """Raises InvalidRequest: an option that the model does not have, a size that it does not draw, too many images.
+
+        `param` is the field that says how many.
+        """
         refuse_options(request.sampling_options, _OPTIONS, self.model)
         if request.dimensions not in (None, (self.side, self.side)):
             raise InvalidRequest(
                 f"Model '{self.model}' draws images of {self.side}x{self.side} alone; got {request.size}.", param="size"
             )
+        check_volume(count, self.side, self.side, param)
 
     def truncation(self, request: ImageSampling) -> float:
         return 1.0 if request.truncation is None else request.truncation
@@ -45,7 +49,7 @@ class ImageTask:
     drawable: Drawable
 
     def prepare(self, request: ImageGenerationRequest) -> list[ImageParams]:
-        self.drawable.check(request)
+        self.drawable.check(request, request.n, "n")
         prompts = self.drawable.prompts
         named = prompts.named(request.prompt, "prompt")
         rows: list[ImageParams] = []
@@ -79,7 +83,7 @@ class InterpolationTask:
     drawable: Drawable
 
     def prepare(self, request: InterpolationRequest) -> list[ImageParams]:
-        self.drawable.check(request)
+        self.drawable.check(request, request.frames, "frames")
         start, start_words = self._point(request.start, "start.prompt")
         end, end_words = self._point(request.end, "end.prompt")
         seed = image_seed(request.seed, 0)  # nothing else is drawn at random: all frames tell the request's own

@@ -47,6 +47,13 @@ def test_up_starts_the_fleet_and_shows_three_things_to_try(run: Run, fleets: Fak
         assert text in result.stdout
 
 
+def test_up_shows_how_to_draw_where_a_model_draws(run: Run, fleets: FakeFleets, models: Path) -> None:
+    models.write_text(models.read_text().replace("family: transformer", "family: diffusion"))
+    result = run("up")
+    assert 'castalia image "red heart" --model tiny' in result.stdout
+    assert "castalia chat" not in result.stdout
+
+
 def test_up_in_the_foreground_shows_the_same_and_returns_when_the_fleet_ends(
     run: Run, fleets: FakeFleets, models: Path
 ) -> None:

@@ -106,3 +106,10 @@ def test_a_file_that_cannot_be_written_is_named(run: Run, painter: WireServer) -
     result = run("image", "x", "-o", "taken/heart.png", "--url", painter.url)
     assert result.exit_code == 1
     assert "taken/heart.png" in result.stderr
+
+
+def test_a_truncation_out_of_range_is_the_servers_to_refuse(run: Run, painter: WireServer) -> None:
+    run("image", "x", "--truncation", "0", "--url", painter.url)
+    assert painter.asked[0]["truncation"] == 0
+    result = run("image", "x", "--truncation", "-1", "--url", painter.url)
+    assert result.exit_code == 0, "the command line has no bounds of its own, which may differ from the server's"

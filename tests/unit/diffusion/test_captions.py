@@ -39,6 +39,10 @@ def test_an_unknown_word_always_falls_into_the_same_bucket() -> None:
     assert CAPTIONS.unknown("red zebra") == ["zebra"]
 
 
+def test_signs_that_stand_alone_are_unread_and_those_within_words_are_not() -> None:
+    assert Captions(("pi", "ata")).unread("piñata 🪅 -- x") == ["x", "🪅"]
+
+
 def test_a_text_without_words_is_the_null_caption() -> None:
     assert CAPTIONS.encode(" -- ") == []
 

@@ -21,7 +21,8 @@ from services.families.diffusion.state import start_noise, step_noise
 from services.families.diffusion.tasks import ImageTask, VariationTask
 from services.nn.images import to_unit
 from shared.schemas.images import ImageGenerationRequest, ImageVariationRequest
-from tests.unit.diffusion.driver import Model, Trace, run
+from tests.diffusers_checkpoints import make_diffusers_checkpoint
+from tests.unit.diffusion.driver import Model, Trace, load_folder, run
 from tests.unit.diffusion.pictures import data_url, gradient
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
@@ -102,6 +103,15 @@ def test_a_larger_image_is_that_of_the_pipeline(
         pipeline, prompt="green", guidance_scale=3.0, latents=noise, num_inference_steps=3, width=40, height=48
     )
     check(trace, samples, image, TOLERANCE[kind])
+
+
+def test_a_checkpoint_that_lists_a_t5_encoder_draws_what_the_pipeline_draws_without_it(tmp_path: Path) -> None:
+    listed = {"text_encoder_3": ["transformers", "T5EncoderModel"], "tokenizer_3": ["transformers", "T5TokenizerFast"]}
+    model = load_folder(make_diffusers_checkpoint("stable_diffusion_3", tmp_path, index=listed))
+    options: dict[str, Any] = {"prompt": "a red heart", "guidance_scale": 4.0}
+    trace, noise = drawn(model, steps=STEPS, **options)
+    samples, image = follow(pipeline_of(tmp_path), latents=noise, num_inference_steps=STEPS, **options)
+    check(trace, samples, image, TOLERANCE["stable_diffusion_3"])
 
 
 @pytest.mark.parametrize(

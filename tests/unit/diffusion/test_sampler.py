@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from services.families.diffusion import emoji_checkpoint, emoji_sampling
+from services.families.diffusion.denoiser import Condition, Denoiser, Prompt
 from services.families.diffusion.params import ImageParams
 from services.families.diffusion.sampler import DiffusionSampler, SamplerLimits
 from services.families.diffusion.state import slerp, start_noise, step_noise
@@ -190,6 +192,80 @@ def test_latents_are_encoded_and_decoded_one_a_step_and_every_row_ends(models: M
         reasons |= dict.fromkeys(ended, step)
     assert sorted(reasons) == [0, 1, 2]
     assert [reasons[i] for i in range(3)] == sorted(reasons.values()), "who waits longest is drawn first"
+
+
+class Reads:
+    """A denoiser that notes how many prompts each call reads."""
+
+    def __init__(self, inner: Denoiser, limit: int) -> None:
+        self.inner, self.prompts_a_step = inner, limit
+        self.calls: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Condition]:
+        self.calls.append(len(prompts))
+        return self.inner.encode(prompts)
+
+
+def test_a_prompt_is_read_once_while_a_row_that_has_it_runs(emoji: Model) -> None:
+    sampler = emoji.sampler()
+    sampler.denoiser = reads = Reads(emoji.checkpoint.denoiser, 8)
+    first, *others = rows(emoji, n=4)
+    running = [sampler.start(first)]
+    sampler.step(running)
+    for params in others:
+        running.append(sampler.start(params))
+        sampler.step(running)
+    assert reads.calls == [2], "the prompt, and nothing: what guidance leads away from"
+    for state in running:
+        sampler.release(state)
+    sampler.step([sampler.start(first)])
+    assert reads.calls == [2, 2], "nothing is kept of rows that ended"
+
+
+def test_a_step_reads_a_few_prompts_and_every_row_is_drawn_as_alone(emoji: Model) -> None:
+    sampler = emoji.sampler()
+    sampler.denoiser = reads = Reads(emoji.checkpoint.denoiser, 3)
+    many = [rows(emoji, prompt=prompt)[0] for prompt in ("red", "blue", "green", "heart", "apple")]
+    together = run(sampler, [*many, *frames(emoji)[2:3]])
+    assert sum(reads.calls) == 7, "six prompts and nothing"
+    assert max(reads.calls) <= 3
+    for params, trace in zip(many, together, strict=False):
+        (alone,) = run(emoji.sampler(), [params])
+        assert torch.equal(alone.pixels, trace.pixels)
+
+
+def test_a_row_of_more_prompts_than_a_step_reads_is_read_all_the_same(emoji: Model) -> None:
+    sampler = emoji.sampler()
+    sampler.denoiser = Reads(emoji.checkpoint.denoiser, 1)
+    assert [trace.reason for trace in run(sampler, frames(emoji))] == ["stop"] * 5
+
+
+def test_a_step_that_fails_keeps_no_prompt(emoji: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = emoji.sampler()
+    sampler.denoiser = reads = Reads(emoji.checkpoint.denoiser, 8)
+    state = sampler.start(rows(emoji)[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler, "_denoise", _fails)
+        with pytest.raises(RuntimeError, match="injected"):
+            sampler.step([state])
+    sampler.step([state])
+    assert reads.calls == [2, 2]
+
+
+def _fails(_: object) -> None:
+    raise RuntimeError("injected fault")
+
+
+def test_frames_of_a_solver_that_draws_noise_draw_it_alike_from_the_requests_seed(models: Models) -> None:
+    first, *_, last = frames(models("stable_diffusion"), solver="ddpm", seed=9)
+    alone = rows(models("stable_diffusion"), solver="ddpm", seed=9)[0]
+    for step in range(3):
+        draws = [step_noise(params, step) for params in (first, last, alone)]
+        assert torch.equal(draws[0], draws[1])
+        assert torch.equal(draws[0], draws[2])
 
 
 def test_a_row_is_admitted_by_the_bytes_of_all_that_run(emoji: Model) -> None:

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import base64
+import io
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from services.families.diffusion.params import ImageParams
-from services.families.diffusion.tasks import EditTask, ImageTask, InterpolationTask, VariationTask
+from services.families.diffusion.tasks import DECODES, EditTask, ImageTask, InterpolationTask, VariationTask
+from services.nn import images
+from services.nn.images import EncodedImage
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
 from shared.schemas.images import (
@@ -142,6 +149,68 @@ def test_a_prompt_that_the_model_cannot_read_whole_is_refused(models: Models, ki
     assert got[:2] == (param, "context_length_exceeded")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("zebra", "'zebra'"),
+        ("red zebra quokka", "'zebra', 'quokka'"),
+        ("❤️", "'❤️'"),
+        ("red ❤️", "'❤️'"),
+        (" -- ", "'--'"),
+        ("q" * 20_000, f"'{'q' * 32}'"),
+    ],
+)
+def test_what_the_embedded_model_does_not_know_is_refused_by_name(emoji: Model, prompt: str, named: str) -> None:
+    for param in ("prompt", "negative_prompt"):
+        got = refused(lambda name=param: image(emoji, **{name: prompt}))
+        assert got == (param, "invalid_value", f"This model knows 7 words; unknown to it: {named}.")
+    assert image(emoji, prompt=" \n")[0].prompt == image(emoji, prompt="")[0].prompt
+
+
+@pytest.mark.parametrize("wrong", [{"size": "8x8"}, {"prompt": "zebra"}, {"solver": "ddim"}, {"truncation": 1.0}])
+@pytest.mark.parametrize("make", [edit, variation])
+def test_what_can_be_checked_without_its_pixels_is_checked_before_an_image_is_decoded(
+    emoji: Model, make: Callable[..., object], wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EncodedImage, "decode", _decoded)
+    assert refused(lambda: make(emoji, **wrong))[0] == next(iter(wrong))
+    if make is edit:
+        assert refused(lambda: edit(emoji, mask=data_url(left_half_free(16, 8))))[0] == "mask"
+
+
+def _decoded(image: EncodedImage) -> Image.Image:
+    raise AssertionError(f"{image.param} was decoded")
+
+
+def test_images_are_decoded_a_few_at_once(emoji: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, running, most = EncodedImage.decode, Counter[str](), Counter[str]()
+
+    def counted(image: EncodedImage) -> Image.Image:
+        running["now"] += 1
+        most["ever"] = max(most["ever"], running["now"])
+        picture = decode(image)
+        running["now"] -= 1
+        return picture
+
+    monkeypatch.setattr(EncodedImage, "decode", counted)
+    picture = data_url(gradient(512, 512))
+    with ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(variation, emoji, image=picture) for _ in range(16)]:
+            future.result()
+    assert 1 <= most["ever"] <= DECODES
+
+
+def test_a_mask_fits_a_picture_that_its_camera_turned(emoji: Model) -> None:
+    turned = gradient(16, 8)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    turned.save(buffer, "PNG", exif=exif)
+    picture = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    assert edit(emoji, image=picture, mask=data_url(left_half_free(8, 16)))
+    assert refused(lambda: edit(emoji, image=picture, mask=data_url(left_half_free(16, 8))))[2].endswith("got 16x8.")
+
+
 def test_previews_are_spread_over_the_steps_that_are_taken(emoji: Model) -> None:
     (row,) = image(emoji, steps=20, stream=True, partial_images=3)
     assert row.previews == {5, 10, 15}
@@ -193,3 +262,13 @@ def test_frames_go_from_one_end_to_the_other_in_even_steps(emoji: Model) -> None
 def test_an_end_that_cannot_be_read_is_named(emoji: Model) -> None:
     far = {"seed": 2, "prompt": "red " * 40}
     assert refused(lambda: frames(emoji, end=far))[0] == "end.prompt"
+
+
+@pytest.mark.parametrize(("make", "param"), [(image, "n"), (edit, "n"), (variation, "n"), (frames, "frames")])
+def test_more_pixels_than_an_answer_holds_are_refused(
+    emoji: Model, make: Callable[..., list[ImageParams]], param: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width, height = emoji.drawing.checkpoint.canvas.size
+    monkeypatch.setattr(images, "MAX_VOLUME", 3 * width * height)
+    assert len(make(emoji, **{param: 3})) == 3
+    assert refused(lambda: make(emoji, **{param: 4}))[0] == param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -125,6 +126,17 @@ def test_fixed_draws_never_change_and_cover_all_times() -> None:
     assert torch.equal(one.noise, again.noise)
     assert one.times.sort().values.tolist() == pytest.approx([(i + 0.5) / 16 for i in range(16)])
     assert not one.without_captions().mask.any()
+
+
+def test_a_model_is_measured_and_drawn_from_on_its_own_device() -> None:
+    """ "meta" stands in for a GPU: it computes no values, and fails where tensors of another device come in."""
+    emoji = make_emoji()
+    training = make_training()
+    denoiser = cast(EmojiDenoiser, training.modules["denoiser"]).to("meta")
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):  # the last step
+        FixedDraws.of(emoji, training.captions, 4, seed=0).loss(denoiser)
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):  # to the CPU: the last step
+        draw(denoiser, training.captions, ["red big"], [0], steps=2)
 
 
 def test_a_sheet_of_samples_shows_every_prompt() -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from services.families.gan.augment import augment
-from services.families.gan.data import read_split
+from services.families.gan.data import ImageSet, read_split
 from services.families.gan.distances import FeatureStatistics, frechet_distance, nearest_class, pooled_pixels
 from services.families.gan.held_out import SAMPLE, read_held_out, sample_scores, write_held_out
+from services.families.gan.model import Generator
 from tests.unit.gan.tiny import SHAPE, make_data, make_generator
 
 
@@ -71,14 +73,30 @@ def test_the_held_out_sample_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / SAMPLE).stat().st_size < 100_000
 
 
+class Copying(Generator):
+    """Draws images of the sample, of the class that is asked for or of one that is `off` by so many."""
+
+    def __init__(self, sample: ImageSet, off: int) -> None:
+        super().__init__(SHAPE)
+        self._sample, self._off = sample, off
+
+    def forward(self, latent: Tensor, class_weights: Tensor) -> Tensor:
+        share = torch.special.ndtr(latent[:, 0])  # uniform in (0, 1)
+        rows = [
+            (known := (self._sample.classes == label).nonzero()[:, 0])[int(place * len(known))]
+            for place, label in zip(share, (class_weights.argmax(1) + self._off) % len(SHAPE.classes), strict=True)
+        ]
+        return self._sample.units(torch.stack(rows))
+
+
 def test_a_perfect_generator_scores_best_on_the_sample(tmp_path: Path) -> None:
-    """A generator's scores lie between nothing alike and the sample itself."""
     sample = read_split(make_data(tmp_path)).held_out
-    scores = sample_scores(make_generator(), sample)
-    real = FeatureStatistics.of(pooled_pixels(sample.units(), 4))
-    assert frechet_distance(real, real) < 1e-6 < scores["frechet"]
-    assert 0 <= scores["neighbour"] <= 1
-    assert scores == sample_scores(make_generator(), sample), "scores must repeat"
+    perfect, wrong = (sample_scores(Copying(sample, off).eval(), sample) for off in (0, 1))
+    untrained = sample_scores(make_generator(), sample)
+    assert perfect["neighbour"] == 1
+    assert wrong["neighbour"] == 0
+    assert perfect["frechet"] < 0.05 * untrained["frechet"]
+    assert untrained == sample_scores(make_generator(), sample), "scores must repeat"
 
 
 @pytest.mark.parametrize("kind", ["colour", "translation", "cutout"])

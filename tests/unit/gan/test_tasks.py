@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.families.gan.model import ImageClass
 from services.families.gan.params import ImageParams
 from services.families.gan.sampler import OneShotSampler
 from services.families.gan.train import DigitsGan, EmojiGan
+from services.nn import images
 from services.nn.images import Pixels
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
@@ -173,3 +175,15 @@ def test_emoji_are_asked_for_by_category_or_a_part_of_its_name(prompt: str, name
 def test_a_whole_name_wins_over_a_longer_one_that_holds_it() -> None:
     prompts = ClassPrompts([ImageClass(name="blue sky"), ImageClass(name="blue")], "m")
     assert prompts.named("blue", "prompt").label == 1
+
+
+@pytest.mark.parametrize(("make", "param"), [(image_rows, "n"), (frame_rows, "frames")])
+def test_more_pixels_than_an_answer_holds_are_refused(
+    loaded: LoadedModel, make: Callable[..., list[ImageParams]], param: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = pictures(loaded, image_rows(loaded))[0].shape[0]
+    monkeypatch.setattr(images, "MAX_VOLUME", 3 * side * side)
+    assert len(make(loaded, **{param: 3})) == 3
+    with pytest.raises(InvalidRequest) as caught:
+        make(loaded, **{param: 4})
+    assert caught.value.param == param

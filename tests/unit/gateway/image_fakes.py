@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -29,19 +30,23 @@ FLEET_WITH_IMAGES = FleetConfig.model_validate(
 
 
 def delta(*, step: int = STEPS, seed: int = 7, data: bytes = PNG, is_preview: bool = False) -> ImageDelta:
-    return ImageDelta(data, "png", 32, 32, seed, step, STEPS, is_preview, prompt_tokens=3)
+    return ImageDelta(
+        data, hashlib.sha256(data).hexdigest(), "png", 32, 32, seed, step, STEPS, is_preview, prompt_tokens=3
+    )
 
 
 async def draw(call: Call) -> AsyncGenerator[list[RowEvent], None]:
     """Previews as asked for, then an image for every row, of a seed that follows from the row."""
     body: ImageRequest = call.body  # type: ignore[assignment]
     rows = body.frames if isinstance(body, InterpolationRequest) else body.n
+    # A frame draws from both ends; what else is random has one seed for all of them.
+    seeds = [body.seed or 0] * rows if isinstance(body, InterpolationRequest) else range(rows)
     previews = (body.partial_images or 0) if isinstance(body, ImageCall) else 0
     yield [RowEvent(0, Accepted(rows))]
     for number in range(previews):
-        yield [RowEvent(row, delta(step=number + 1, seed=row, is_preview=True)) for row in range(rows)]
+        yield [RowEvent(row, delta(step=number + 1, seed=seeds[row], is_preview=True)) for row in range(rows)]
     for row in reversed(range(rows)):
-        yield [RowEvent(row, delta(seed=row)), RowEvent(row, Finished("stop", STEPS))]
+        yield [RowEvent(row, delta(seed=seeds[row])), RowEvent(row, Finished("stop", STEPS))]
 
 
 async def speak_or_draw(call: Call) -> AsyncGenerator[list[RowEvent], None]:

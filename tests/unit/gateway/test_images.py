@@ -6,13 +6,17 @@ import asyncio
 import base64
 import hashlib
 import io
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from services.gateway.image_wire import ImageStream
 from shared.errors import Overloaded
-from shared.events import Failed, Finished, RowEvent
+from shared.events import Accepted, Failed, Finished, ImageDelta, RowEvent
 from shared.schemas.image_results import CompletedImageEvent, Images, Interpolation, PartialImageEvent
 from shared.schemas.images import ImageEditRequest, ImageGenerationRequest, ImageVariationRequest, InterpolationRequest
 from tests.unit.gateway.conftest import Serve
@@ -82,10 +86,11 @@ async def test_a_stream_has_each_images_previews_and_then_the_image(gateway: Gat
 
 
 async def test_frames_come_in_order_with_their_positions(gateway: Gateway) -> None:
-    body = {"model": PAINTER, "start": {"seed": 1}, "end": {"seed": 2, "prompt": "x"}, "frames": 5}
+    body = {"model": PAINTER, "start": {"seed": 1}, "end": {"seed": 2, "prompt": "x"}, "frames": 5, "seed": 9}
     answer = Interpolation.model_validate_json((await post(gateway, INTERPOLATIONS, json=body)).content)
     assert [frame.position for frame in answer.frames] == [0, 0.25, 0.5, 0.75, 1]
     assert (answer.model, answer.size, answer.usage.output_tokens) == (PAINTER, "32x32", 5 * STEPS)
+    assert answer.seed == 9
 
 
 @pytest.mark.parametrize(
@@ -313,3 +318,27 @@ async def test_units_prompts_and_the_time_to_the_first_preview_are_measured(gate
     figures = gateway.state.metrics.render([]).decode()
     assert f'castalia_request_units_total{{model="{PAINTER}",tenant="default"}} {3.0 * STEPS}' in figures
     assert "a red heart" not in gateway.log_text.getvalue()
+
+
+async def test_streamed_images_are_encoded_off_the_event_loop(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded_on: dict[int, set[type]] = {}
+    plain = ImageStream.encode
+
+    def encode(self: ImageStream, batch: Sequence[RowEvent]) -> bytes:
+        encoded_on.setdefault(threading.get_ident(), set()).update(type(event) for _, event in batch)
+        return plain(self, batch)
+
+    monkeypatch.setattr(ImageStream, "encode", encode)
+    await post(gateway, GENERATIONS, json=asked(n=2, stream=True, partial_images=1))
+    assert encoded_on.pop(threading.get_ident()) == {Accepted}
+    assert set.union(*encoded_on.values()) == {ImageDelta, Finished}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_content_hash_is_the_replicas(gateway: Gateway, stream: bool) -> None:
+    """Hashing megabytes again would take the gateway's time."""
+    image = replace(delta(), sha256="f" * 64)
+    gateway.dispatcher.default = play(ACCEPTED, [RowEvent(0, image), RowEvent(0, Finished("stop", STEPS))])
+    assert "f" * 64 in (await post(gateway, GENERATIONS, json=asked(stream=stream))).text

@@ -34,6 +34,7 @@ class FakeResponse:
     def __init__(self, outcome: list[Any]) -> None:
         self._outcome = outcome
         self.cancelled = False
+        self.fails_whole = False
 
     async def _play(self) -> AsyncGenerator[Any]:
         for item in self._outcome:
@@ -54,7 +55,7 @@ class FakeResponse:
 
     async def results_async(self, *, return_exceptions: bool) -> list[Any]:
         assert return_exceptions
-        if isinstance(self._outcome[0], DeploymentUnavailableError):
+        if self.fails_whole or isinstance(self._outcome[0], DeploymentUnavailableError):
             raise self._outcome[0]
         return self._outcome
 
@@ -162,3 +163,11 @@ async def test_reports_leave_failing_replicas_out() -> None:
 async def test_a_service_scaled_to_zero_reports_nothing() -> None:
     serve, _, _ = dispatcher(DeploymentUnavailableError(DeploymentID("Replica", "chat")))
     assert list(await serve.reports("chat")) == []
+
+
+async def test_a_broadcast_that_fails_as_a_whole_is_a_lost_replica() -> None:
+    """What is not known as such would escape the board, and leave its old figures standing."""
+    serve, handle, _ = dispatcher(ActorDiedError())
+    handle.response.fails_whole = True
+    with pytest.raises(ReplicaLost):
+        await serve.reports("chat")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import struct
 import zlib
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from services.nn import images
 from services.nn.images import (
+    EncodedImage,
     ImageChunk,
     Writing,
+    check_volume,
     decode_image,
     encode_chunk,
     encode_image,
@@ -101,6 +105,26 @@ def test_a_bomb_of_pixels_is_refused_by_the_header_alone() -> None:
     assert "pixels" in refused(url_of(png(5000, 4000, chunk(b"IDAT", rows))))
 
 
+@pytest.mark.parametrize("size", [(8193, 1), (1, 2**24)])
+def test_a_long_line_of_pixels_is_refused_by_the_header_alone(size: tuple[int, int]) -> None:
+    assert "8192" in refused(url_of(file_of(Image.new("1", size))))
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded() -> None:
+    data = file_of(Image.new("RGB", (32, 32), RED), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert "scans" in refused(url_of(data[:-2] + 200 * scan + data[-2:], "image/jpeg"))
+
+
+@pytest.mark.parametrize("key", ["transparency", "xmp", "exif", "icc_profile"])
+def test_texts_named_as_metadata_are_left_behind(key: str) -> None:
+    texts = PngInfo()
+    texts.add_text(key, "surprise")
+    texts.add_itxt("xmp", "surprise")
+    picture = decode_image(url_of(file_of(Image.new("RGB", (4, 4), RED), pnginfo=texts)), "image")
+    assert (picture.mode, picture.getpixel((0, 0)), picture.info) == ("RGB", RED, {})
+
+
 def test_a_bomb_of_text_is_refused() -> None:
     text = chunk(b"zTXt", b"Comment\x00\x00" + zlib.compress(bytes(80_000_000), 9))
     data = chunk(b"IDAT", zlib.compress(bytes(4 * 13)))
@@ -125,6 +149,66 @@ def test_flipped_bytes_never_raise_anything_but_a_refusal() -> None:
             data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
             with suppress(InvalidRequest):
                 decode_image(url_of(bytes(data), ""), "image")
+
+
+def file_with_exif(kind: str) -> bytes:
+    """Every kind of EXIF value: texts, fractions, dates, and folders of their own for camera and place."""
+    image = Image.new("RGB", (9, 7), RED)
+    exif = image.getexif()
+    exif.update({0x0112: 6, 0x010E: "desc", 0x011A: 72.0, 0x0132: "2020"})
+    exif.get_ifd(0x8769).update({0x829A: 0.01, 0x8827: 100, 0x9003: "2020:01:01", 0xA002: 9})
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    return file_of(image, kind, exif=exif)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # its word for damaged EXIF
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_never_raises_anything_but_a_refusal(kind: str) -> None:
+    rng, whole = np.random.default_rng(0), file_with_exif(kind)
+    at = whole.index(b"MM\0*") if b"MM\0*" in whole else whole.index(b"II*\0")
+    for _ in range(600):
+        data = bytearray(whole)
+        data[at + int(rng.integers(200))] ^= 1 << int(rng.integers(8))
+        if kind == "PNG":  # or else the chunk's checksum is all that is tested
+            data = bytearray(_checksummed(bytes(data)))
+        with suppress(InvalidRequest):
+            decode_image(url_of(bytes(data), ""), "image")
+
+
+def _checksummed(data: bytes) -> bytes:
+    at, parts = 8, [data[:8]]
+    while at < len(data):
+        (size,) = struct.unpack(">I", data[at : at + 4])
+        parts.append(chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
+        at += 12 + size
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_means_nothing_leaves_the_picture_as_it_is(value: int) -> None:
+    image = Image.new("RGB", (8, 4), RED)
+    exif = image.getexif()
+    exif[0x0112] = value
+    assert decode_image(url_of(file_of(image, "PNG", exif=exif)), "image").size == (8, 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_turns_as_pillow_turns(orientation: int) -> None:
+    image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    data = file_of(image, "PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as stored:
+        turned = ImageOps.exif_transpose(stored)
+    decoded = decode_image(url_of(data), "image")
+    assert (decoded.size, decoded.tobytes()) == (turned.size, turned.tobytes())
+
+
+def test_a_header_is_read_without_decoding_a_pixel() -> None:
+    encoded = EncodedImage.of(url_of(png(4000, 4000, chunk(b"IDAT", b"no pixels"))), "image")
+    assert encoded.size == (4000, 4000)
+    with pytest.raises(InvalidRequest, match="damaged"):
+        encoded.decode()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -255,6 +339,7 @@ def test_a_png_holds_every_pixel_and_a_lower_quality_makes_a_smaller_jpeg() -> N
 def test_a_chunk_becomes_an_event_with_its_own_size_and_hash() -> None:
     pixels = np.zeros((2, 3, 3), dtype=np.uint8)
     delta = encode_chunk(ImageChunk(pixels, Writing("png", 90), 7, 5, 20, is_preview=True, prompt_tokens=4))
+    assert delta.sha256 == hashlib.sha256(delta.data).hexdigest()
     assert (delta.width, delta.height, delta.seed, delta.step, delta.steps) == (3, 2, 7, 5, 20)
     assert (delta.is_preview, delta.prompt_tokens, len(delta.sha256)) == (True, 4, 64)
 
@@ -278,3 +363,11 @@ def test_an_option_that_the_model_does_not_have_is_named() -> None:
     with pytest.raises(InvalidRequest, match="'truncation'") as caught:
         refuse_options(frozenset({"steps", "truncation"}), ("steps",), "m")
     assert (caught.value.param, caught.value.code) == ("truncation", "unsupported_parameter")
+
+
+def test_as_many_pixels_as_the_gateway_can_hold_may_be_asked_for_and_no_more() -> None:
+    check_volume(32, 1024, 1024, "n")
+    check_volume(1, 9999, 9999, "n")  # one image has bounds of its own
+    with pytest.raises(InvalidRequest, match="at most 32 for images of 1024x1024; got 33") as caught:
+        check_volume(33, 1024, 1024, "frames")
+    assert (caught.value.status, caught.value.param) == (400, "frames")

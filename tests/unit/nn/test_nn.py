@@ -62,7 +62,7 @@ def test_packing_a_model_keeps_its_function_and_reports_what_it_measured() -> No
         report = pack_linears(model)
         torch.testing.assert_close(model(ids), expected, rtol=1e-4, atol=1e-4)
     assert report.layers == 3
-    assert report.packed == (report.packed_s < report.plain_s)
+    assert report.packed == (report.packed_s < 1.25 * report.plain_s)
     assert packed_bytes(model) == (4 * (256 * 512 + 512 * 256 + 256 * 4096) if report.packed else 0)
 
 

@@ -197,6 +197,23 @@ def test_options_of_euler_are_those_of_diffusers(changes: dict[str, Any]) -> Non
     check(table, follow(table, x, [x] * 20), follow_diffusers(made(EulerDiscreteScheduler, config, 20), x), SINGLE)
 
 
+def test_trailing_times_are_as_many_as_steps_and_those_of_diffusers_where_it_has_as_many() -> None:
+    schedule, config = schedule_of("trailing", "epsilon")
+    differing = 0
+    for steps in range(1, 1001):
+        times = schedule.table("ddim", steps).column("time").tolist()
+        assert len(times) == steps
+        theirs = made(DDIMScheduler, config, steps).timesteps.tolist()
+        assert times == theirs[:steps]
+        differing += len(theirs) != steps
+    assert differing == 62, "of a thousand, diffusers has one too many for these"
+
+
+def test_betas_are_as_many_as_times() -> None:
+    with pytest.raises(ValidationError, match="these are 99, not num_train_timesteps"):
+        GaussianConfig.model_validate({"trained_betas": [0.1] * 99, "num_train_timesteps": 100})
+
+
 def test_a_zero_terminal_signal_is_that_of_diffusers() -> None:
     changes = {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True}
     schedule, config = schedule_of("stable_diffusion", "v_prediction", **changes)

@@ -177,3 +177,18 @@ async def test_slow_encoding_leaves_the_event_loop() -> None:
         (batch,) = [batch async for batch in events]
     assert batch[1].event == TextDelta("ab", 3, 1)
     assert [name.startswith("worker") for name in encoded_on] == [True, True]
+
+
+async def test_what_is_slow_to_encode_is_sent_output_by_output() -> None:
+    """All at once, many large images would exceed what a message holds."""
+    pieces = [[piece(0, "a", FinishReason.STOP), piece(1, "b", FinishReason.STOP)]]
+    with ThreadPoolExecutor(1) as threads:
+        events = row_events(
+            Script(*pieces), rows=2, encode=encode, report=lambda row, error: None, flush_s=0.0, threads=threads
+        )
+        batches = [batch async for batch in events]
+    assert batches == [
+        [RowEvent(0, Accepted(2))],
+        [RowEvent(0, TextDelta("a", 3, 1)), RowEvent(0, Finished("stop", 1.0))],
+        [RowEvent(1, TextDelta("b", 3, 1)), RowEvent(1, Finished("stop", 1.0))],
+    ]

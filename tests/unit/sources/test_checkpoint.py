@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.sources import resolve, write_manifest
-from services.sources.checkpoint import wanted
+from services.sources.checkpoint import check_folder, needed, wanted
 from services.sources.errors import IntegrityError, SourceNotFound, UnsafeSource
 from tests.unit.sources.material import checkpoint_files, write_files
 
@@ -71,8 +71,14 @@ def test_a_diffusers_folder_needs_no_config_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_part_with_weights_only_as_pickle_is_refused(tmp_path: Path) -> None:
+    files = diffusers_files(vae=["diffusers", "AutoencoderKL"])
     with pytest.raises(UnsafeSource, match="vae has weights only as pickle"):
-        resolved(tmp_path, diffusers_files() | {"vae/diffusion_pytorch_model.bin": b"x"})
+        resolved(tmp_path, files | {"vae/diffusion_pytorch_model.bin": b"x"})
+
+
+@pytest.mark.parametrize("name", ["v1-5-pruned.ckpt", "unused/model.bin"])
+def test_pickles_that_no_part_is_read_from_do_no_harm(tmp_path: Path, name: str) -> None:
+    assert resolved(tmp_path, diffusers_files() | {name: b"x"}) == tmp_path
 
 
 def test_a_safety_checker_is_ignored_as_it_is_never_loaded(tmp_path: Path) -> None:
@@ -132,3 +138,39 @@ def test_a_damaged_built_in_model_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{ }")
     with pytest.raises(IntegrityError):
         resolve("builtin://digits", tmp_path / "home", families=tmp_path)
+
+
+def test_of_a_diffusers_repository_only_the_parts_of_its_index_are_fetched_and_in_one_precision() -> None:
+    """The names are those of stabilityai/stable-diffusion-xl-base-1.0, and of a text encoder in shards."""
+    read = [
+        "model_index.json",
+        "LICENSE.md",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model-00001-of-00003.safetensors",
+        "text_encoder/model.safetensors.index.json",
+        "vae/only_in_half.fp16.safetensors",
+    ]
+    left = [
+        "sd_xl_base_1.0.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.fp16-00001-of-00002.safetensors",
+        "text_encoder/model.safetensors.index.fp16.json",
+        "vae_1_0/diffusion_pytorch_model.safetensors",
+        "vae_encoder/config.json",
+        "safety_checker/model.safetensors",
+    ]
+    assert needed([*read, *left], {"unet", "text_encoder", "vae"}) == read
+
+
+def test_without_an_index_every_folder_is_fetched() -> None:
+    names = ["config.json", "model.safetensors", "onnx/config.json"]
+    assert needed([*names, "model.fp16.safetensors"], None) == names
+
+
+def test_a_link_to_a_folder_is_refused_as_what_is_behind_it_is_not_hashed(tmp_path: Path) -> None:
+    elsewhere = write_files(tmp_path / "elsewhere", {"model.safetensors": b"x"})
+    folder = write_files(tmp_path / "model", checkpoint_files())
+    (folder / "unet").symlink_to(elsewhere)
+    with pytest.raises(IntegrityError, match="symbolic link"):
+        check_folder(folder)

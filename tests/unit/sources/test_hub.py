@@ -1,3 +1,4 @@
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -98,3 +99,36 @@ def test_a_repository_with_only_pickled_weights_is_refused_before_any_download(t
     with pytest.raises(UnsafeSource, match="only as pickle"):
         resolve(f"hf://{REPO}@{COMMIT}", tmp_path)
     assert not hub.downloads
+
+
+def test_a_diffusers_repository_is_fetched_by_its_index(tmp_path: Path, hub: HubServer) -> None:
+    weights = checkpoint_files()["model.safetensors"]
+    parts = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "safety_checker": [None, None]}
+    files = {
+        "model_index.json": json.dumps(parts).encode(),
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": weights,
+        "unet/diffusion_pytorch_model.fp16.safetensors": weights,
+        "vae_1_0/diffusion_pytorch_model.safetensors": weights,
+        "whole.safetensors": weights,
+        "whole.ckpt": b"pickle",
+    }
+    hub.files, hub.served = dict(files), dict(files)
+    folder = resolve(f"hf://{REPO}@{COMMIT}", tmp_path)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {*list(files)[:3], "manifest.json"}
+    assert hub.downloads.keys() == set(list(files)[:3])
+    assert hub.downloads["model_index.json"] == 1
+
+
+def test_a_diffusers_repository_that_asks_for_code_is_refused_before_its_weights(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    files = {
+        "model_index.json": json.dumps({"_class_name": "P", "unet": ["unet_custom", "MyUNet"]}).encode(),
+        "unet/diffusion_pytorch_model.safetensors": b"x",
+    }
+    hub.files, hub.served = dict(files), dict(files)
+    with pytest.raises(UnsafeSource, match="never run here"):
+        resolve(f"hf://{REPO}@{COMMIT}", tmp_path)
+    assert set(hub.downloads) == {"model_index.json"}

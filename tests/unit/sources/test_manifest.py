@@ -86,3 +86,12 @@ def test_progress_reaches_the_total(folder: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     verify(folder, progress=lambda *step: seen.append(step))
     assert seen[-1][1] == seen[-1][2] == sum(entry.size for entry in read_manifest(folder).files.values())
+
+
+def test_a_link_to_a_folder_is_refused_before_and_after_the_manifest_is_written(folder: Path, tmp_path: Path) -> None:
+    """Weights behind it would be read, and never checked."""
+    (folder / "unet").symlink_to(write_files(tmp_path / ".elsewhere", {"model.safetensors": b"x"}))
+    with pytest.raises(IntegrityError, match="unet is a symbolic link"):
+        verify(folder)
+    with pytest.raises(IntegrityError, match="unet is a symbolic link"):
+        write_manifest(folder)

@@ -71,6 +71,17 @@ def test_a_package_that_the_registry_lacks_is_named(tmp_path: Path, registry: Re
         collect(TinyRecipe(packages=[package]), tmp_path, silent, registry.registries)
 
 
+@pytest.mark.parametrize("put", [put_npm, put_pypi, put_debian])
+def test_credentials_of_a_registry_are_never_shown(tmp_path: Path, registry: Registry, put: Put) -> None:
+    package = replace(put(registry, b""), file="another-9.9.9.tgz")
+    secret = Registry(registry.url.replace("//", "//ada:b%40d@"))
+    with pytest.raises(PackageUnavailable) as caught:
+        collect(TinyRecipe(packages=[package]), tmp_path, silent, secret.registries)
+    assert registry.url in str(caught.value)
+    assert "ada" not in str(caught.value)
+    assert "b%40d" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("put", "content"),
     [(put_npm, tarball({"../out.txt": b"6"})), (put_pypi, wheel({"../out.txt": b"6"}))],

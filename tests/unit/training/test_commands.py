@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_model_is_trained_published_and_measured_again(run: Run, folder: Path) -> None:
     trained = run("train", REFERENCE, "--cpu")
     assert trained.exit_code == 0, trained.output
-    assert "step 24: held out: metric" in trained.stderr
+    assert "step 24: validated: metric" in trained.stderr
     assert "squared error" in trained.stdout
     measured = run("evaluate", REFERENCE, "--weights", str(folder / "export"))
     assert measured.exit_code == 0, measured.output
@@ -116,6 +116,47 @@ def test_two_processes_never_train_in_one_folder(run: Run, folder: Path) -> None
         refused = run("train", REFERENCE, "--cpu")
     assert refused.exit_code == 1
     assert "another process trains in" in refused.stderr
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of something else, to be left as it is. It is the working folder."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("Dear Ada")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--output", "."), ("--output", "../theirs"), ("--run", "."), ("--run", ".", "--fresh")],
+    ids=" ".join,
+)
+def test_a_folder_of_something_else_is_left_alone_and_said_so(
+    run: Run, theirs: Path, folder: Path, arguments: tuple[str, ...]
+) -> None:
+    refused = run("train", REFERENCE, "--cpu", *arguments)
+    assert refused.exit_code == 1
+    assert f"{theirs} has no" in refused.stderr or f"{theirs}/../theirs has no" in refused.stderr
+    assert [path.name for path in theirs.iterdir()] == ["letter.txt"]
+    assert not folder.exists(), "it is said before hours of training"
+
+
+def test_workers_that_cannot_share_a_batch_leave_no_run_that_would_hinder_the_next(run: Run, folder: Path) -> None:
+    refused = run("train", REFERENCE, "--cpu", "--workers", "3")
+    assert refused.exit_code == 1
+    assert "a batch of 8 cannot be cut into 3 equal parts" in refused.stderr
+    assert not folder.exists()
+
+
+def test_the_list_says_which_checkpoint_is_damaged(run: Run, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "home" / "training" / "digits-gan" / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.json").touch()
+    refused = run("train", "--list")
+    assert refused.exit_code == 1
+    assert f"{checkpoint} cannot be read" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from services.training.errors import CheckpointDamaged, Diverged
 from services.training.loop import Ending
 from services.training.run_log import read_log
 from tests.unit.training.conftest import Train
-from tests.unit.training.tiny import KILLED, Circle, read_points, scheduled
+from tests.unit.training.tiny import KILLED, Circle, Worsening, read_points, scheduled
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,9 +60,40 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_named(tmp_path: 
         train(tmp_path)
 
 
-def test_training_lowers_the_held_out_metric_of_the_averaged_weights(tmp_path: Path, train: Train) -> None:
+@pytest.mark.parametrize("file", ["critic.safetensors", "denoiser.average.safetensors", "optimizers.pt", "state.json"])
+def test_a_file_that_was_cut_off_names_its_checkpoint(tmp_path: Path, train: Train, file: str) -> None:
+    train(tmp_path, schedule=scheduled(steps=1))
+    (last,) = checkpoint.checkpoints(tmp_path / "checkpoints")
+    content = (last / file).read_bytes()
+    for damaged in (b"", content[:1], content[: len(content) // 2], b"[]", b"\x80\x02."):
+        (last / file).write_bytes(damaged)
+        with pytest.raises(CheckpointDamaged, match=f"{last.name} cannot be read: ."):
+            train(tmp_path)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_appears(
+    tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+
+    def sync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    rename = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        assert {each.stat().st_ino for each in (path, *path.iterdir())} <= synced
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    train(tmp_path, schedule=scheduled(steps=1))
+    assert (tmp_path / "checkpoints").stat().st_ino in synced
+
+
+def test_training_lowers_the_metric_of_the_averaged_weights(tmp_path: Path, train: Train) -> None:
     train(tmp_path, schedule=scheduled(steps=60, validate_every=12))
-    metrics = [line["metric"] for line in read_log(tmp_path) if line["kind"] == "held_out"]
+    metrics = [line["metric"] for line in read_log(tmp_path) if line["kind"] == "validation"]
     assert len(metrics) == 5
     assert metrics[-1] < metrics[0] / 2
 
@@ -111,16 +143,6 @@ def test_a_loss_that_is_no_number_ends_the_run_with_step_and_phase(tmp_path: Pat
         train(tmp_path, Broken(read_points(data), 0))
 
 
-class Worsening(Circle):
-    """Its second validation is the best one."""
-
-    validations = 0
-
-    def validate(self, modules: Mapping[str, nn.Module]) -> Mapping[str, float]:
-        self.validations += 1
-        return {"metric": abs(self.validations - 2.0)}
-
-
 def test_a_metric_that_stays_worse_stops_the_run_and_keeps_it_stopped(tmp_path: Path, data: Path, train: Train) -> None:
     schedule = scheduled(steps=60, patience=2)
     assert train(tmp_path, Worsening(read_points(data), 0), schedule=schedule) is Ending.EARLY_STOP
@@ -150,4 +172,4 @@ def test_the_log_goes_to_tensorboard_too_and_samples_are_drawn(tmp_path: Path, t
     (events,) = (tmp_path / "tensorboard").iterdir()
     content = events.read_bytes()
     assert b"train/denoise/loss" in content
-    assert b"held_out/metric" in content
+    assert b"validation/metric" in content

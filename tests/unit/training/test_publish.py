@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from services.sources import verify, write_manifest
 from services.sources.errors import IntegrityError
 from services.training import checkpoint
-from services.training.errors import NotTrained, OverBudget, RunMismatch
+from services.training.errors import (
+    CheckpointDamaged,
+    NotOurs,
+    NotTrained,
+    OverBudget,
+    RunBusy,
+    RunMismatch,
+    TrainingError,
+)
 from services.training.publish import licence_row, publish_run, reevaluate
 from services.training.recipe import Package
 from services.training.report import compare, read_report, write_report
-from services.training.run import begin
+from services.training.run import alone, begin, discard
 from tests.unit.training.conftest import Train
-from tests.unit.training.tiny import TinyRecipe
+from tests.unit.training.tiny import TinyRecipe, Worsening, read_points
 
 RECIPE = TinyRecipe()
 
@@ -90,6 +100,71 @@ def test_weights_over_the_budget_leave_what_was_published_before(data: Path, run
     assert [path.name for path in published.parent.iterdir()] == ["tiny-circle"]
 
 
+@dataclass(frozen=True)
+class Sampled(TinyRecipe):
+    """Also exports a sample that is larger than the weights."""
+
+    def export(self, modules: Mapping[str, nn.Module], data: Path, folder: Path) -> None:
+        super().export(modules, data, folder)
+        save_file({"images": torch.zeros(5000)}, folder / "held_out.safetensors")
+
+
+def test_a_sample_beside_the_weights_is_no_part_of_their_size_and_budget(tmp_path: Path, data: Path, run: Path) -> None:
+    report = publish_run(Sampled(), data, run, tmp_path / "out", ignore)
+    size = (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert report.weights_bytes == size < Sampled().max_bytes
+    assert f"The weights take {size} bytes" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert licence_row(RECIPE, report).size == str(size)
+
+
+@pytest.mark.parametrize("files", [["letter.txt"], ["manifest.json", "letter.txt"], ["report.json"]])
+def test_only_a_folder_that_was_published_is_replaced(
+    tmp_path: Path, data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, files: list[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    monkeypatch.chdir(theirs)
+    for name in files:
+        (theirs / name).touch()
+    for target in (theirs, Path()):
+        with pytest.raises(NotOurs, match=f"{theirs} has no"):
+            publish_run(RECIPE, data, run, target, ignore)
+    assert sorted(path.name for path in theirs.iterdir()) == sorted(files)
+
+
+def test_an_empty_folder_is_published_into(tmp_path: Path, data: Path, run: Path) -> None:
+    (tmp_path / "out").mkdir()
+    publish_run(RECIPE, data, run, tmp_path / "out", ignore)
+    verify(tmp_path / "out")
+
+
+def test_a_run_that_stopped_early_publishes_its_best_averages(tmp_path: Path, data: Path, train: Train) -> None:
+    schedule = replace(RECIPE.schedule, steps=60, patience=2)
+    begin(tmp_path / "run", RECIPE, seed=0, shards=1)
+    train(tmp_path / "run", Worsening(read_points(data), 0), schedule=schedule)
+    found = checkpoint.checkpoints(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in found] == ["step-00000012", "step-00000018", "step-00000024"]
+    report = publish_run(RECIPE, data, tmp_path / "run", tmp_path / "out", ignore)
+    best, last = (load_file(path / "denoiser.average.safetensors")["0.weight"] for path in (found[0], found[-1]))
+    weights = load_file(tmp_path / "out" / "model.safetensors")["0.weight"]
+    assert torch.equal(weights, best)
+    assert not torch.equal(weights, last)
+    assert report.steps == 12
+
+
+@pytest.mark.parametrize("file", ["denoiser.average.safetensors", "state.json"])
+def test_damaged_averages_are_not_published(tmp_path: Path, data: Path, run: Path, file: str) -> None:
+    last = checkpoint.checkpoints(run / "checkpoints")[-1]
+    (last / file).write_bytes(b"")
+    with pytest.raises(CheckpointDamaged, match="step-00000024 cannot be read"):
+        publish_run(RECIPE, data, run, tmp_path / "out", ignore)
+
+
+def test_a_run_that_another_process_trains_is_not_published(tmp_path: Path, data: Path, run: Path) -> None:
+    with alone(run), pytest.raises(RunBusy):
+        publish_run(RECIPE, data, run, tmp_path / "out", ignore)
+
+
 def test_publishing_again_replaces_the_whole_folder(data: Path, run: Path, published: Path) -> None:
     (published / "left-over.txt").write_text("of another time")
     publish_run(RECIPE, data, run, published, ignore)
@@ -135,6 +210,20 @@ def test_changed_weights_are_not_measured(data: Path, published: Path) -> None:
 def test_a_licence_row_names_data_and_weights(published: Path) -> None:
     row = licence_row(RECIPE, read_report(published))
     assert (row.name, row.family, row.data_licence, row.weights) == ("tiny-circle", "toy", "CC0-1.0", "Apache-2.0")
+
+
+def test_a_run_is_neither_begun_nor_discarded_in_a_folder_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").touch()
+    for refused in (lambda: begin(tmp_path, RECIPE, seed=0, shards=1), lambda: discard(tmp_path)):
+        with pytest.raises(NotOurs, match=r"has no run\.json"):
+            refused()
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_run_whose_beginning_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    with pytest.raises(TrainingError, match=r"run\.json cannot be read"):
+        begin(tmp_path, RECIPE, seed=0, shards=1)
 
 
 def test_a_run_goes_on_only_with_what_it_was_begun_with(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_line_has_loss_metric_speed_and_time_left() -> None:
 def test_a_validation_names_its_figures_and_the_best_one() -> None:
     lines: list[str] = []
     Lines(lines.append).validated(10, {"metric": 0.125, "accuracy": 0.5}, best=True)
-    assert lines == ["step 10: held out: metric 0.125  accuracy 0.5  (best so far)"]
+    assert lines == ["step 10: validated: metric 0.125  accuracy 0.5  (best so far)"]
 
 
 def test_a_terminal_gets_a_bar_with_the_same_figures_above_which_notes_stand() -> None:

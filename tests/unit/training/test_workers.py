@@ -8,14 +8,18 @@ import sys
 from dataclasses import asdict, replace
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
 
 from services.training.loop import Ending
 from services.training.reporting import Silence
 from services.training.run import Job, train_job
 from services.training.run_log import read_log
+from services.training.workers import Workers
 from tests.unit.training.tiny import REFERENCE
 
 ROOT = Path(__file__).parents[3]
@@ -70,6 +74,24 @@ def test_two_processes_share_a_run_and_its_curve_is_that_of_one(job: Job, tmp_pa
             member.kill()
     assert outputs == ["finished\n", "finished\n"]
     assert_equal_curves(job, tmp_path)
+
+
+def test_figures_are_averaged_on_the_device_that_the_workers_talk_from() -> None:
+    """NCCL takes no tensor of the CPU."""
+
+    workers = Workers(cast(Accelerator, Elsewhere()), shards=2)
+    assert workers.means([0.5, 2.0]) == [1.0, 1.0]
+    assert workers.any(False)
+
+
+class Elsewhere:
+    """One of two processes, on a device that is not the CPU."""
+
+    num_processes, process_index, device = 2, 0, torch.device("meta")
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        assert (tensor.device.type, reduction) == ("meta", "mean")
+        return torch.ones(tensor.shape)
 
 
 @pytest.mark.ray

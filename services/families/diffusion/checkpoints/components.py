@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +25,27 @@ from shared.schemas.images import Solver
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Json = Mapping[str, Any]
 
-# The solver that each scheduler of diffusers is; PLMS (PNDM) is not one of ours, and the nearest stands in for it.
+PROMPTS_A_STEP = 4  # through CLIP's encoders: a fraction of a denoising step
+
+# The solver that each scheduler of diffusers is. All are of variance-preserving noise: others mean something else by
+# the same fields.
 _SOLVERS: Mapping[str, Solver] = {
     "DDIMScheduler": "ddim",
     "DDPMScheduler": "ddpm",
     "EulerDiscreteScheduler": "euler",
     "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "PNDMScheduler": "dpmpp_2m",
 }
+# Those that are not ours: the nearest stands in, of the same noise.
+_STAND_INS: Mapping[str, Solver] = {
+    "PNDMScheduler": "dpmpp_2m",
+    "DEISMultistepScheduler": "dpmpp_2m",
+    "DPMSolverSinglestepScheduler": "dpmpp_2m",
+    "UniPCMultistepScheduler": "dpmpp_2m",
+    "EulerAncestralDiscreteScheduler": "euler",
+    "HeunDiscreteScheduler": "euler",
+    "LMSDiscreteScheduler": "euler",
+}
+_OF_A_SOLVER = ("algorithm_type", "solver_type")  # mean something else to the scheduler that is stood in for
 _FLOW = "FlowMatchEulerDiscreteScheduler"
 
 
@@ -85,24 +99,25 @@ def read_index(folder: Path, dtype: torch.dtype, device: torch.device) -> Folder
     return Folder(folder, cast(Json, json.loads((folder / "model_index.json").read_text())), dtype, device)
 
 
-def read_schedule(folder: Folder) -> tuple[GaussianSchedule | FlowSchedule, Solver | None]:
-    """The checkpoint's noise schedule, and the solver that it names, if it is one of ours. Raises UnsupportedModel."""
+def read_schedule(folder: Folder) -> tuple[GaussianSchedule | FlowSchedule, Solver]:
+    """The checkpoint's noise schedule, and the solver that it names or the nearest. Raises UnsupportedModel."""
     config = folder.config("scheduler", "scheduler_config.json")
     name = str(config.get("_class_name"))
     try:
         if name == _FLOW:
             return FlowConfig.model_validate(config).schedule(), "flow_euler"
-        # A flow would be taken for noise that is added: only known names are read as such.
-        if "Flow" in name or config.get("prediction_type") == "flow_prediction":
+        solver = _SOLVERS.get(name) or _STAND_INS.get(name)
+        if solver is None:
             raise folder.refuse(f"its scheduler is {name}")
-        solver = _SOLVERS.get(name)
-        if solver == "dpmpp_2m" and config.get("algorithm_type", "dpmsolver++") != "dpmsolver++":
-            solver = None
+        if name in _STAND_INS:
+            config = {key: value for key, value in config.items() if key not in _OF_A_SOLVER}
+        if folder.has("vae"):  # pixels end at +-1, latents nowhere
+            config = {"clip_sample": False, **config}
         return GaussianSchedule(GaussianConfig.model_validate(config)), solver
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise folder.refuse(f"its scheduler's {field} is {first['input']!r}: {first['msg']}") from error
+        raise folder.refuse(f"its scheduler's {field} is {reprlib.repr(first['input'])}: {first['msg']}") from error
 
 
 def quick(module: nn.Module, device: torch.device) -> None:

@@ -16,13 +16,14 @@ from services.families.diffusion.model import EmojiDenoiser
 from services.nn.errors import UnsupportedModel
 from services.nn.linears import pack_linears, packed_bytes
 from services.nn.noise_schedules import FlowSchedule
-from shared.errors import ContextTooLong
+from shared.errors import ContextTooLong, InvalidRequest
 
 
 class EmbeddedDenoiser:
     """Implements `Denoiser`. A condition is words (L, W), the caption (M,), and how much each word is there (L,)."""
 
     images_a_step = 1 << 30  # pixels are neither encoded nor decoded
+    prompts_a_step = 1 << 30  # a few words each
     guides = True
     blends = True
     unprompted = Prompt(((),), 0)
@@ -38,7 +39,13 @@ class EmbeddedDenoiser:
         except ValueError:
             words = len(words_of(text))
             raise ContextTooLong(limit=MAX_WORDS, got=words, param=param, detail=" (a word is a token)") from None
+        if (unread := self.captions.unread(text)) or (text.strip() and not ids):
+            raise InvalidRequest(self._unreadable(unread or [text.strip()]), param=param)
         return Prompt((ids,), len(ids))
+
+    def _unreadable(self, unread: Sequence[str]) -> str:
+        named = ", ".join(f"'{each[:32]}'" for each in unread[:MAX_WORDS])
+        return f"This model knows {len(self.captions.vocabulary)} words; unknown to it: {named}."
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Condition]:
         longest = [[0] * self.model.architecture.caption_length]  # so that all have the same length
@@ -53,7 +60,8 @@ class EmbeddedDenoiser:
         length = max(1, int(there.any(0).sum()))  # words come first: what is behind the longest caption is nowhere
         # On the way between two captions a word of one alone is attended to by its share.
         seen = there[:, :length].log()
-        return self.model.predict(x, time.to(x.dtype), words[:, :length], captions, seen)
+        # Times stay as they are: half has but a hundred of them between 0.5 and 1.
+        return self.model.predict(x, time, words[:, :length], captions, seen)
 
     def to_latents(self, images: Tensor) -> Tensor:
         return images

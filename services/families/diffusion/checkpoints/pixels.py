@@ -20,6 +20,7 @@ class PixelDenoiser:
     """Implements `Denoiser`. A condition is empty, or the class as int64 ()."""
 
     images_a_step = 1 << 30  # pixels are neither encoded nor decoded
+    prompts_a_step = 1 << 30
     guides = False  # nothing in the checkpoint says which class, if any, stands for none
     blends = False
     unprompted = _NOTHING
@@ -38,7 +39,8 @@ class PixelDenoiser:
             if name:
                 raise InvalidRequest("This model draws without a prompt; send an empty one.", param=param)
             return _NOTHING
-        if name.isascii() and name.isdigit() and int(name) < self.classes:
+        # Python reads no number of thousands of digits.
+        if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < self.classes:
             return Prompt(((int(name),),), 1)
         if name in self._labels:
             return Prompt(((self._labels[name],),), 1)
@@ -89,7 +91,7 @@ def load_pixels(folder: Folder) -> Checkpoint:
         denoiser=PixelDenoiser(model, folder.device, folder.dtype, labels),
         canvas=Canvas((width, height), int(config.in_channels), int(config.in_channels), fixed=True),
         schedule=schedule,
-        defaults=Defaults(50, 1.0, solver or schedule.solvers[0]),
+        defaults=Defaults(50, 1.0, solver),
     )
 
 

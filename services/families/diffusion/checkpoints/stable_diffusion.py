@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from services.families.diffusion.checkpoints.components import (
+    PROMPTS_A_STEP,
     Autoencoder,
     ClipTokenizer,
     Folder,
@@ -26,6 +27,7 @@ class LatentUNet:
     """What the UNets of Stable Diffusion share: an autoencoder's latents, and one image a step through it."""
 
     images_a_step = 1
+    prompts_a_step = PROMPTS_A_STEP
     guides = True
     blends = True
 
@@ -99,4 +101,4 @@ class StableDiffusion(LatentUNet):
 def load_stable_diffusion(folder: Folder) -> Checkpoint:
     schedule, solver = read_schedule(folder)
     denoiser = StableDiffusion(folder)
-    return Checkpoint(denoiser, denoiser.canvas(), schedule, Defaults(50, 7.5, solver or schedule.solvers[0]))
+    return Checkpoint(denoiser, denoiser.canvas(), schedule, Defaults(50, 7.5, solver))

@@ -1,6 +1,6 @@
 """Owns Stable Diffusion 3 (Esser et al. 2024, arXiv:2403.03206): a flow-matching transformer and two CLIP encoders.
 
-The third encoder, T5, is an option of these checkpoints; where it is left out its states are zeros.
+The third encoder, T5, is an option of these checkpoints, and is left out here: its states are zeros.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import structlog
 import torch
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn import functional
 from transformers import CLIPTextModelWithProjection
 
 from services.families.diffusion.checkpoints.components import (
+    PROMPTS_A_STEP,
     Autoencoder,
     ClipTokenizer,
     Folder,
@@ -33,12 +35,13 @@ class StableDiffusion3:
     """Implements `Denoiser`. A condition is the encoders' states (L + 256, D), and their pooled texts (P1 + P2,)."""
 
     images_a_step = 1
+    prompts_a_step = PROMPTS_A_STEP
     guides = True
     blends = True
 
     def __init__(self, folder: Folder) -> None:
         if folder.has("text_encoder_3"):
-            raise folder.refuse("it has a T5 text encoder; leave text_encoder_3 and tokenizer_3 out of its folder")
+            structlog.get_logger(__name__).info("part_left_out", part="text_encoder_3", reason="T5 is not run")
         self.dtype, self.device = folder.dtype, folder.device
         self.transformer = folder.load(SD3Transformer2DModel, "transformer")
         self.autoencoder = Autoencoder(folder)

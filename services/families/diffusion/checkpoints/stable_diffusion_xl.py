@@ -79,4 +79,4 @@ class StableDiffusionXL(LatentUNet):
 def load_stable_diffusion_xl(folder: Folder) -> Checkpoint:
     schedule, solver = read_schedule(folder)
     denoiser = StableDiffusionXL(folder)
-    return Checkpoint(denoiser, denoiser.canvas(), schedule, Defaults(50, 5.0, solver or schedule.solvers[0]))
+    return Checkpoint(denoiser, denoiser.canvas(), schedule, Defaults(50, 5.0, solver))
