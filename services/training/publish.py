@@ -81,7 +81,7 @@ def _publish(recipe: Recipe, data: Path, run: Path, target: Path, note: Note) ->
             packages=package_entries(recipe.packages),
             commit=commit(),
             versions=versions(),
-            machine=platform.platform(terse=True) + " " + platform.machine(),
+            machine=f"{platform.system()} {platform.machine()}",
             weights_bytes=size,
             figures=figure_entries(evaluation.figures),
             sheets=tuple(evaluation.sheets),
