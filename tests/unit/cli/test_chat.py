@@ -84,12 +84,21 @@ def test_through_a_pipe_a_broken_stream_ends_with_an_error(run: Run, server: Wir
     assert len(server.asked) == 1
 
 
+# A test run in the background ignores Ctrl-C, and its children would inherit that.
+CHAT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from services.cli import main
+main()
+"""
+
+
 class Terminal:
     """`castalia chat` in a pseudo-terminal."""
 
     def __init__(self, url: str, home: Path) -> None:
         self._master, slave = pty.openpty()
-        command = [sys.executable, "-c", "from services.cli import main; main()", "chat", "--url", url]
+        command = [sys.executable, "-c", CHAT, "chat", "--url", url]
         env = os.environ | {"CASTALIA_HOME": str(home), "TERM": "xterm", "COLUMNS": "200"}
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env)
         os.close(slave)
