@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -67,8 +68,13 @@ class Window:
         Of those that overlap it if none began: a batch may outlast a window.
         """
         began = [answer for answer in self.answers if answer.started >= self.started]
-        waits = sorted(answer.first_text - answer.started for answer in began or self.answers)
-        return waits[min(len(waits) - 1, int(q * len(waits)))]
+        return nearest_rank([answer.first_text - answer.started for answer in began or self.answers], q)
+
+
+def nearest_rank(values: Sequence[float], q: float) -> float:
+    """The quantile `q` that is one of the values; nan of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else math.nan
 
 
 async def post(url: str, body: dict[str, Any]) -> AsyncIterator[bytes]:

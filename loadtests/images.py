@@ -8,13 +8,12 @@ batch has rows. *Low*: one client, so that nothing ever waits. All three in bflo
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.client import Window, closed_loop
+from loadtests.client import Window, closed_loop, nearest_rank
 from loadtests.peers.image_servers import IMAGE_PEERS, ImageJob, ImagePeer
 
 SATURATED, LOW = "saturated", "low"
@@ -94,15 +93,10 @@ async def _measure(peer: ImagePeer, load: str, plan: ImagePlan, number: int, fig
         at_edge=lambda: None,
     )
     began = [answer for answer in window.answers if answer.started >= window.started] or list(window.answers)
-    short = sorted(answer.ended - answer.started for answer in began if answer.tokens == SHORT)
+    short = [answer.ended - answer.started for answer in began if answer.tokens == SHORT]
     figures.steps_per_second.append(window.tokens_per_second)
-    figures.short_p50.append(_quantile(short, 0.5))
-    figures.short_p95.append(_quantile(short, 0.95))
+    figures.short_p50.append(nearest_rank(short, 0.5))
+    figures.short_p95.append(nearest_rank(short, 0.95))
     figures.seconds_per_step.append(
         sum(answer.ended - answer.started for answer in began) / sum(answer.tokens for answer in began)
     )
-
-
-def _quantile(ordered: list[float], q: float) -> float:
-    """By nearest rank; nan of nothing."""
-    return math.nan if not ordered else ordered[min(len(ordered) - 1, int(q * len(ordered)))]

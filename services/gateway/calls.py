@@ -188,6 +188,11 @@ class EventStream(Response):
         await writer.fail(failure)
 
 
+def json_answer(body: bytes) -> Response:
+    """A whole answer that is written already."""
+    return Response(body, media_type="application/json")
+
+
 def _count(record: Record, counts: Counts) -> None:
     record.prompt_tokens, record.completion_tokens = counts.prompt, counts.completion
 

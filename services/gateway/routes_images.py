@@ -6,8 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from services.gateway.calls import Desk
-from services.gateway.headers import Wishes
+from services.gateway.calls import Desk, json_answer
 from services.gateway.image_wire import Gallery, ImageCounts, ImageEnvelope, ImageStream
 from services.gateway.responses import call_responses, form_or_json_body, json_body
 from services.gateway.state import GatewayState
@@ -36,8 +35,7 @@ def image_router(state: GatewayState) -> APIRouter:
         openapi_extra=json_body(ImageGenerationRequest),
     )
     async def generations(request: Request) -> Response:
-        body, wishes = await desk.read(request, ImageGenerationRequest)
-        return await _draw(desk, state, request, body, wishes, task="image", kind="image_generation")
+        return await _draw(desk, state, request, ImageGenerationRequest, task="image", kind="image_generation")
 
     @router.post(
         "/v1/images/edits",
@@ -46,10 +44,7 @@ def image_router(state: GatewayState) -> APIRouter:
         openapi_extra=form_or_json_body(ImageEditRequest),
     )
     async def edits(request: Request) -> Response:
-        body, wishes = await desk.read(
-            request, ImageEditRequest, limit=state.settings.max_image_body, files=FILE_FIELDS
-        )
-        return await _draw(desk, state, request, body, wishes, task="edit", kind="image_edit")
+        return await _draw(desk, state, request, ImageEditRequest, task="edit", kind="image_edit", files=True)
 
     @router.post(
         "/v1/images/variations",
@@ -58,10 +53,9 @@ def image_router(state: GatewayState) -> APIRouter:
         openapi_extra=form_or_json_body(ImageVariationRequest),
     )
     async def variations(request: Request) -> Response:
-        body, wishes = await desk.read(
-            request, ImageVariationRequest, limit=state.settings.max_image_body, files=FILE_FIELDS
+        return await _draw(
+            desk, state, request, ImageVariationRequest, task="variation", kind="image_variation", files=True
         )
-        return await _draw(desk, state, request, body, wishes, task="variation", kind="image_variation")
 
     @router.post(
         "/v1/interpolations",
@@ -75,15 +69,24 @@ def image_router(state: GatewayState) -> APIRouter:
         gallery = Gallery()
         await desk.collect(request, errand, gallery.take, gallery.counts)
         cover = ImageEnvelope("interpolation", int(state.tempo.now()), body.model)
-        return _json(await asyncio.to_thread(gallery.frames, cover))
+        return json_answer(await asyncio.to_thread(gallery.frames, cover))
 
     return router
 
 
 async def _draw(
-    desk: Desk, state: GatewayState, request: Request, body: ImageCall, wishes: Wishes, *, task: str, kind: str
+    desk: Desk,
+    state: GatewayState,
+    request: Request,
+    kind_of_body: type[ImageCall],
+    *,
+    task: str,
+    kind: str,
+    files: bool = False,
 ) -> Response:
-    """Answer a call whose rows are images, whole or as a stream. Raises what `Desk.errand` and `Desk.collect` do."""
+    """Answer a call whose rows are images, whole or as a stream. Raises what `Desk` raises."""
+    limit, fields = (state.settings.max_image_body, FILE_FIELDS) if files else (None, frozenset[str]())
+    body, wishes = await desk.read(request, kind_of_body, limit=limit, files=fields)
     errand = desk.errand(request, body, wishes, model=body.model, task=task, stream=body.stream, is_bulky=True)
     cover = ImageEnvelope(kind, int(state.tempo.now()), body.model)
     if body.stream:
@@ -92,8 +95,4 @@ async def _draw(
     gallery = Gallery()
     await desk.collect(request, errand, gallery.take, gallery.counts)
     # Base64 of some megabytes takes milliseconds: a thread shares them with the other requests.
-    return _json(await asyncio.to_thread(gallery.answer, cover))
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+    return json_answer(await asyncio.to_thread(gallery.answer, cover))

@@ -7,7 +7,7 @@ import secrets
 
 from fastapi import APIRouter, Request, Response
 
-from services.gateway.calls import Desk
+from services.gateway.calls import Desk, json_answer
 from services.gateway.chat_wire import ChatStream, Envelope, chat_completion
 from services.gateway.completion_wire import CompletionStream, completion
 from services.gateway.responses import call_responses, json_body
@@ -40,7 +40,7 @@ def text_router(state: GatewayState) -> APIRouter:
             counts = TokenCounts(body.n)
             wire = ChatStream(cover, counts, include_usage=_include_usage(body))
             return desk.event_stream(errand, wire, counts)
-        return _json(chat_completion(cover, await desk.transcript(request, errand, choices=body.n)))
+        return json_answer(chat_completion(cover, await desk.transcript(request, errand, choices=body.n)))
 
     @router.post(
         "/v1/completions",
@@ -56,7 +56,7 @@ def text_router(state: GatewayState) -> APIRouter:
             counts = TokenCounts(body.n)
             wire = CompletionStream(cover, counts, include_usage=_include_usage(body))
             return desk.event_stream(errand, wire, counts)
-        return _json(completion(cover, await desk.transcript(request, errand, choices=body.n)))
+        return json_answer(completion(cover, await desk.transcript(request, errand, choices=body.n)))
 
     @router.post(
         "/tokenize",
@@ -94,9 +94,5 @@ def _include_usage(body: SamplingRequest) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
-
-
 def _json_of(body: object) -> Response:
-    return _json(json.dumps(body).encode())
+    return json_answer(json.dumps(body).encode())

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import yaml
 
-from services.training.recipe import Recipe
-from services.training.report import FigureEntry, Report
+from services.training.recipe import Figure, Recipe
+from services.training.report import Report
 
 CARD = "MODEL_CARD.md"
 SHEETS = "sheets"
@@ -45,7 +45,7 @@ def _figures(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _baseline(figure: FigureEntry) -> str:
+def _baseline(figure: Figure) -> str:
     return "" if figure.baseline is None else f"{figure.baseline:.4g} {figure.baseline_name}".strip()
 
 

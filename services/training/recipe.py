@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from PIL import Image
+from pydantic import ConfigDict
 from torch import Tensor, nn
+
+_STRICT = ConfigDict(extra="forbid")  # of what a report holds, when it is read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Package:
 
     pypi: a wheel or an sdist; npm: the registry's tarball; debian: a .deb of the pool, `file` being its path below it.
     """
+
+    __pydantic_config__: ClassVar = _STRICT
 
     registry: Literal["pypi", "npm", "debian"]
     name: str
@@ -119,8 +124,10 @@ class Training(Protocol):
 class Figure:
     """One line of a report: a metric, what it is compared with, and which way is better.
 
-    `tolerance`: how far another machine's evaluation may be from `value`. `baseline` and `chance` may be None.
+    `tolerance`: how far another machine's evaluation may be from `value`.
     """
+
+    __pydantic_config__: ClassVar = _STRICT
 
     name: str
     value: float

@@ -5,11 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,31 +18,10 @@ REPORT = "report.json"
 _VERSIONS = ("accelerate", "numpy", "pillow", "safetensors", "torch")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FigureEntry(_Entry):
-    name: str
-    value: float
-    better: Literal["higher", "lower"]
-    tolerance: float
-    baseline: float | None = None
-    baseline_name: str = ""
-    meaning: str = ""
-
-
-class PackageEntry(_Entry):
-    registry: Literal["pypi", "npm", "debian"]
-    name: str
-    version: str
-    file: str
-    sha256: str
-    licence: str
-
-
-class Report(_Entry):
+class Report(BaseModel):
     """The whole of report.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     family: str
@@ -54,12 +31,12 @@ class Report(_Entry):
     shards: int
     wall_seconds: float
     data_version: int
-    packages: tuple[PackageEntry, ...]
+    packages: tuple[Package, ...]
     commit: str | None  # of the code that published; "-dirty" with changes that were not committed
     versions: dict[str, str]
     machine: str
     weights_bytes: int
-    figures: tuple[FigureEntry, ...]
+    figures: tuple[Figure, ...]
     sheets: tuple[str, ...]  # file stems, in the card's order
     notes: tuple[str, ...]
 
@@ -67,7 +44,7 @@ class Report(_Entry):
         """The same model with the figures of another evaluation."""
         return self.model_copy(
             update={
-                "figures": figure_entries(evaluation.figures),
+                "figures": tuple(evaluation.figures),
                 "sheets": tuple(evaluation.sheets),
                 "notes": tuple(evaluation.notes),
             }
@@ -112,14 +89,6 @@ def read_report(folder: Path) -> Report:
 
 def write_report(folder: Path, report: Report) -> None:
     (folder / REPORT).write_text(report.model_dump_json(indent=1) + "\n")
-
-
-def figure_entries(figures: Sequence[Figure]) -> tuple[FigureEntry, ...]:
-    return tuple(FigureEntry(**asdict(figure)) for figure in figures)
-
-
-def package_entries(packages: Sequence[Package]) -> tuple[PackageEntry, ...]:
-    return tuple(PackageEntry(**asdict(package)) for package in packages)
 
 
 def versions() -> dict[str, str]:

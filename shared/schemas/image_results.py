@@ -52,43 +52,39 @@ class Images(ResponseModel):
     data: list[Picture]
 
 
-class PartialImageEvent(ResponseModel):
+class _ImageEvent(ResponseModel):
+    """What every event of an image stream has. `index` tells the `n` images apart."""
+
+    created_at: int
+    size: str
+    quality: Literal["auto"]
+    background: Literal["opaque"]
+    output_format: OutputFormat
+    index: int
+    seed: int = RowSeed
+    steps: int = ModelSteps
+    b64_json: str = Base64
+
+
+class PartialImageEvent(_ImageEvent):
     """A preview: the image as the model would finish it, `step` of `steps` taken.
 
-    `index` tells the `n` images apart. A preview that the client was too slow to take is replaced by the next.
+    A preview that the client was too slow to take is replaced by the next.
     """
 
     type: Literal["image_generation.partial_image", "image_edit.partial_image", "image_variation.partial_image"]
-    created_at: int
-    size: str
-    quality: Literal["auto"]
-    background: Literal["opaque"]
-    output_format: OutputFormat
-    index: int
     partial_image_index: int
     step: int
-    steps: int = ModelSteps
-    seed: int = RowSeed
-    b64_json: str = Base64
 
 
-class CompletedImageEvent(ResponseModel):
+class CompletedImageEvent(_ImageEvent):
     """An image: one such event for each of the `n`."""
 
     type: Literal["image_generation.completed", "image_edit.completed", "image_variation.completed"]
-    created_at: int
-    size: str
-    quality: Literal["auto"]
-    background: Literal["opaque"]
-    output_format: OutputFormat
-    index: int
-    seed: int = RowSeed
     sha256: str = Sha256
     width: int
     height: int
-    steps: int = ModelSteps
     usage: ImageUsage
-    b64_json: str = Base64
 
 
 class Frame(ResponseModel):

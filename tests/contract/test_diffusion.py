@@ -104,14 +104,6 @@ def picture(chunks: Sequence[ImageChunk]) -> Pixels:
     return chunk.pixels
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 Models = Callable[[Kind], Model]
 
 

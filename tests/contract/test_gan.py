@@ -68,14 +68,6 @@ def only_image(chunks: Sequence[ImageChunk]) -> Pixels:
     return chunk.pixels
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=[torch.float64, torch.float32], ids=["float64", "float32"])
 def case(request: pytest.FixtureRequest) -> ContractCase[Pixels]:
     dtype: torch.dtype = request.param

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-import torch
 from torch import Tensor
 
 from services.families.transformer.forward import SlotForward, Span
@@ -76,14 +75,6 @@ def answer(chunks: Sequence[TextChunk]) -> tuple[str, int, list[int]]:
     """Text, tokens made, and the ids of the log-probabilities."""
     ids = [raw.token for chunk in chunks for raw in chunk.logprobs or ()]
     return "".join(chunk.text for chunk in chunks), chunks[-1].completion_tokens, ids
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])

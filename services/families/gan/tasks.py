@@ -41,12 +41,20 @@ class Drawable:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageTask:
-    """`n` images of the class that the prompt names. There are no previews: an image takes a single step."""
+class _DrawingTask:
+    """What both tasks share: what can be drawn, and how images become events."""
 
     encodes_slowly: ClassVar[bool] = True
 
     drawable: Drawable
+
+    def encode(self, chunk: ImageChunk) -> ImageDelta:
+        return encode_chunk(chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTask(_DrawingTask):
+    """`n` images of the class that the prompt names. There are no previews: an image takes a single step."""
 
     def prepare(self, request: ImageGenerationRequest) -> list[ImageParams]:
         self.drawable.check(request, request.n, "n")
@@ -70,17 +78,10 @@ class ImageTask:
             )
         return rows
 
-    def encode(self, chunk: ImageChunk) -> ImageDelta:
-        return encode_chunk(chunk)
-
 
 @dataclass(frozen=True, slots=True)
-class InterpolationTask:
+class InterpolationTask(_DrawingTask):
     """Frames from one image to another; frame i is row i, and the first and last are the ends themselves."""
-
-    encodes_slowly: ClassVar[bool] = True
-
-    drawable: Drawable
 
     def prepare(self, request: InterpolationRequest) -> list[ImageParams]:
         self.drawable.check(request, request.frames, "frames")
@@ -100,9 +101,6 @@ class InterpolationTask:
             )
             for i in range(request.frames)
         ]
-
-    def encode(self, chunk: ImageChunk) -> ImageDelta:
-        return encode_chunk(chunk)
 
     def _point(self, end: InterpolationEnd, param: str) -> tuple[Point, int]:
         prompts = self.drawable.prompts

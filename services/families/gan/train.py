@@ -34,6 +34,9 @@ class _GanRecipe:
 
     family: str = "gan"
     max_bytes: int = 3 * 2**20
+    schedule: Schedule = Schedule(
+        steps=8000, batch_size=64, warmup=100, decay="cosine", clip=10.0, validate_every=1000, precision="bf16"
+    )
     arena: Arena
 
     def build(self, data: Path, seed: int) -> AdversarialTraining:
@@ -62,9 +65,6 @@ class DigitsGan(_GanRecipe):
         data_licence="MIT",
         attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
         weights="Apache-2.0",
-    )
-    schedule: Schedule = Schedule(
-        steps=8000, batch_size=64, warmup=100, decay="cosine", clip=10.0, validate_every=1000, precision="bf16"
     )
     arena: Arena = Arena(
         GeneratorConfig(
@@ -105,9 +105,6 @@ class EmojiGan(_GanRecipe):
         data_licence="images CC-BY 4.0, package MIT",
         attribution="Twemoji by Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji",
         weights="CC-BY-4.0",
-    )
-    schedule: Schedule = Schedule(
-        steps=8000, batch_size=64, warmup=100, decay="cosine", clip=10.0, validate_every=1000, precision="bf16"
     )
     arena: Arena = Arena(
         GeneratorConfig(

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator as Yields
 from pathlib import Path
 
 import pytest
-import torch
 
 from services.families import LoadedModel
 from services.families.gan.family import load
+from tests.one_thread import one_thread
 from tests.unit.gan.tiny import make_folder, tiny_config
 
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Yields[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]  # a fixture is in force where it can be seen
 
 
 @pytest.fixture(scope="package")

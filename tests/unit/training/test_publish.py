@@ -180,7 +180,7 @@ def test_published_figures_are_measured_again(data: Path, published: Path) -> No
 
 def test_a_figure_out_of_its_tolerance_is_told_and_an_update_takes_it_over(data: Path, published: Path) -> None:
     report = read_report(published)
-    wrong = report.figures[0].model_copy(update={"value": report.figures[0].value + 1})
+    wrong = replace(report.figures[0], value=report.figures[0].value + 1)
     write_report(published, report.model_copy(update={"figures": (wrong,)}))
     with pytest.raises(IntegrityError, match=r"report\.json"):  # of the manifest: a report is not edited by hand
         reevaluate(RECIPE, published, data, update=False)
@@ -194,7 +194,7 @@ def test_a_figure_out_of_its_tolerance_is_told_and_an_update_takes_it_over(data:
 
 def test_a_figure_that_one_side_lacks_is_not_within(data: Path, published: Path) -> None:
     report = read_report(published)
-    renamed = report.figures[0].model_copy(update={"name": "another"})
+    renamed = replace(report.figures[0], name="another")
     rows = compare(report.model_copy(update={"figures": (renamed,)}), RECIPE.evaluate(published, data))
     assert [(row.name, row.within) for row in rows] == [("another", False), ("squared error", False)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,15 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.checkpoints import make_checkpoint
+from tests.one_thread import one_thread
 from tests.unit.transformer.driver import Loaded, load_folder
 
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]  # a fixture is in force where it can be seen
 
 
 @pytest.fixture(scope="session")

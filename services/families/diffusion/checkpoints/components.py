@@ -197,3 +197,31 @@ class Autoencoder:
         """Bytes of one image's decoding: some six maps of the widest layer at full size."""
         _, height, width = latent
         return 6 * height * width * self.factor**2 * self._widest * self._dtype.itemsize
+
+
+class LatentDenoiser:
+    """What every denoiser of an autoencoder's latents shares: the way there and back, one image a step.
+
+    Raises UnsupportedModel if `network`, the part of this name, does not take and give the autoencoder's channels.
+    """
+
+    images_a_step = 1
+    prompts_a_step = PROMPTS_A_STEP
+    guides = True
+    blends = True
+
+    def __init__(self, folder: Folder, part: str, network: nn.Module) -> None:
+        self.autoencoder = Autoencoder(folder)
+        self.dtype, self.device = folder.dtype, folder.device
+        config = self.config = cast(Any, network).config
+        if config.in_channels != self.autoencoder.latent_channels or config.out_channels != config.in_channels:
+            raise folder.refuse(f"its {part} takes {config.in_channels} channels and gives {config.out_channels}")
+
+    def to_latents(self, images: Tensor) -> Tensor:
+        return self.autoencoder.encode(images)
+
+    def to_images(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(latents)
+
+    def codec_memory(self, latent: Shape) -> int:
+        return self.autoencoder.memory(latent)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
 from services.families.diffusion.checkpoints.components import (
-    PROMPTS_A_STEP,
-    Autoencoder,
     ClipTokenizer,
     Folder,
+    LatentDenoiser,
     ids_of,
     quick,
     read_all,
@@ -23,39 +22,22 @@ from services.families.diffusion.checkpoints.components import (
 from services.families.diffusion.denoiser import Canvas, Checkpoint, Condition, Defaults, Prompt, Shape, stacked
 
 
-class LatentUNet:
-    """What the UNets of Stable Diffusion share: an autoencoder's latents, and one image a step through it."""
-
-    images_a_step = 1
-    prompts_a_step = PROMPTS_A_STEP
-    guides = True
-    blends = True
+class LatentUNet(LatentDenoiser):
+    """What the UNets of Stable Diffusion share."""
 
     def __init__(self, folder: Folder) -> None:
         self.unet = folder.load(UNet2DConditionModel, "unet")
-        self.autoencoder = Autoencoder(folder)
-        self.dtype, self.device = folder.dtype, folder.device
-        config = self.config = cast(Any, self.unet).config
-        if config.in_channels != self.autoencoder.latent_channels or config.out_channels != config.in_channels:
-            raise folder.refuse(f"its unet takes {config.in_channels} channels and gives {config.out_channels}")
+        super().__init__(folder, "unet", self.unet)
+        config = self.config
         if config.time_cond_proj_dim is not None:
             raise folder.refuse("its guidance is distilled into the unet")
         if config.class_embed_type is not None or config.encoder_hid_dim_type is not None:
             raise folder.refuse("its unet takes conditions that are not known here")
         quick(self.unet, folder.device)
 
-    def to_latents(self, images: Tensor) -> Tensor:
-        return self.autoencoder.encode(images)
-
-    def to_images(self, latents: Tensor) -> Tensor:
-        return self.autoencoder.decode(latents)
-
     def memory(self, latent: Shape) -> int:
         _, height, width = latent
         return 32 * height * width * int(self.config.block_out_channels[0]) * self.dtype.itemsize
-
-    def codec_memory(self, latent: Shape) -> int:
-        return self.autoencoder.memory(latent)
 
     def canvas(self) -> Canvas:
         """Any size in multiples of 8 pixels, or of a latent cell where that is more."""

@@ -6,7 +6,7 @@ The third encoder, T5, is an option of these checkpoints, and is left out here: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import structlog
 import torch
@@ -16,10 +16,9 @@ from torch.nn import functional
 from transformers import CLIPTextModelWithProjection
 
 from services.families.diffusion.checkpoints.components import (
-    PROMPTS_A_STEP,
-    Autoencoder,
     ClipTokenizer,
     Folder,
+    LatentDenoiser,
     ids_of,
     quick,
     read_all,
@@ -31,23 +30,14 @@ from services.families.diffusion.denoiser import Canvas, Checkpoint, Condition, 
 _T5_TOKENS = 256
 
 
-class StableDiffusion3:
+class StableDiffusion3(LatentDenoiser):
     """Implements `Denoiser`. A condition is the encoders' states (L + 256, D), and their pooled texts (P1 + P2,)."""
-
-    images_a_step = 1
-    prompts_a_step = PROMPTS_A_STEP
-    guides = True
-    blends = True
 
     def __init__(self, folder: Folder) -> None:
         if folder.has("text_encoder_3"):
             structlog.get_logger(__name__).info("part_left_out", part="text_encoder_3", reason="T5 is not run")
-        self.dtype, self.device = folder.dtype, folder.device
         self.transformer = folder.load(SD3Transformer2DModel, "transformer")
-        self.autoencoder = Autoencoder(folder)
-        config = self.config = cast(Any, self.transformer).config
-        if config.in_channels != self.autoencoder.latent_channels or config.out_channels != config.in_channels:
-            raise folder.refuse(f"its transformer takes {config.in_channels} channels and gives {config.out_channels}")
+        super().__init__(folder, "transformer", self.transformer)
         self.tokenizers = [ClipTokenizer(folder, part) for part in ("tokenizer", "tokenizer_2")]
         self.encoders = [folder.load(CLIPTextModelWithProjection, part) for part in ("text_encoder", "text_encoder_2")]
         for module in (self.transformer, *self.encoders):
@@ -79,20 +69,11 @@ class StableDiffusion3:
         )
         return cast(Tensor, out[0])
 
-    def to_latents(self, images: Tensor) -> Tensor:
-        return self.autoencoder.encode(images)
-
-    def to_images(self, latents: Tensor) -> Tensor:
-        return self.autoencoder.decode(latents)
-
     def memory(self, latent: Shape) -> int:
         _, height, width = latent
         tokens = height * width // int(self.config.patch_size) ** 2 + _T5_TOKENS + self.tokenizers[0].length
         inner = int(self.config.num_attention_heads) * int(self.config.attention_head_dim)
         return 24 * tokens * inner * self.dtype.itemsize
-
-    def codec_memory(self, latent: Shape) -> int:
-        return self.autoencoder.memory(latent)
 
     def canvas(self) -> Canvas:
         factor, patch = self.autoencoder.factor, int(self.config.patch_size)
