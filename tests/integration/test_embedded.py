@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,26 @@ def test_the_example_saves_previews_that_sharpen_and_an_edit_that_keeps_what_the
     assert np.abs(pixels(tmp_path / "edited.png") - image).max() > 0
 
 
-def pixels(path: Path) -> NDArray[np.float64]:
+def test_the_gan_draws_digits_by_name_again_by_seed_and_the_way_between_two(embedded: LocalFleet) -> None:
+    """Interpolation ends are the images of their seeds; the frames between move steadily from one to the other."""
+    with embedded.http() as client:
+        asked = {"model": "digits-gan", "prompt": "7", "n": 4, "seed": 1}
+        first, again = (client.post("/v1/images/generations", json=asked).raise_for_status().json() for _ in "ab")
+        ends = {"start": {"prompt": "7", "seed": 5}, "end": {"prompt": "1", "seed": 6}, "frames": 5}
+        way = client.post("/v1/interpolations", json={"model": "digits-gan", **ends}).raise_for_status().json()
+        alone = client.post(
+            "/v1/images/generations", json={"model": "digits-gan", "prompt": "7", "seed": 5}
+        ).raise_for_status()
+    hashes = [image["sha256"] for image in first["data"]]
+    assert hashes == [image["sha256"] for image in again["data"]]
+    assert len(set(hashes)) == 4
+    frames = [pixels(BytesIO(b64decode(frame["b64_json"]))) for frame in way["frames"]]
+    drawn = pixels(BytesIO(b64decode(alone.json()["data"][0]["b64_json"])))
+    assert np.abs(frames[0] - drawn).max() <= 1
+    distances = [np.abs(frame - frames[0]).mean() for frame in frames]
+    assert distances == sorted(distances)
+
+
+def pixels(path: Path | BytesIO) -> NDArray[np.float64]:
     """(H, W, 3), 0 to 255."""
     return np.asarray(Image.open(path).convert("RGB"), dtype=np.float64)
