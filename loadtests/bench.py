@@ -22,8 +22,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table as RichTable
 
 from loadtests import report
-from loadtests.bench_models import gpt2_14m, smollm2, unet_4m
-from loadtests.images import ImagePlan, measure_images
+from loadtests.bench_models import gpt2_14m, smollm2, unet_4m, unet_16m
+from loadtests.images import ImageFigures, ImagePlan, measure_images
 from loadtests.in_process import Plan, Rates, Subject, measure_round
 from loadtests.over_http import PEERS, LoadPlan, measure_servers
 from loadtests.peers.image_servers import IMAGE_PEERS
@@ -107,12 +107,15 @@ def _measure_text(arguments: argparse.Namespace, results: report.Results, progre
 
 def _measure_images(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:
     bar = progress.add_task("preparing the model", total=None)
-    folder = unet_4m(Settings().home)
-    plan = ImagePlan(1, 4, 20, 40) if arguments.quick else ImagePlan(3, 5, 20, 60)
-    progress.update(bar, total=len(IMAGE_PEERS) * (1 + 2 * plan.rounds))
-    with _work_folder() as work:
-        for done in measure_images(folder, plan, Path(work), results.images):
-            progress.update(bar, advance=1, description=f"images: {done}")
+    home = Settings().home
+    folders = {"UNet 4.4M, 32x32": unet_4m(home), "UNet 16M, 8x8": unet_16m(home)}
+    plan = ImagePlan(1, 3, 12, 30) if arguments.quick else ImagePlan(3, 5, 12, 40)
+    progress.update(bar, total=len(folders) * (len(IMAGE_PEERS) * (1 + 2 * plan.rounds) + plan.rounds))
+    for model, folder in folders.items():
+        figures = results.images[model] = ImageFigures()
+        with _work_folder() as work:
+            for done in measure_images(folder, plan, Path(work), figures):
+                progress.update(bar, advance=1, description=f"{model}: {done}")
 
 
 def _work_folder() -> tempfile.TemporaryDirectory[str]:

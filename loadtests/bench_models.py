@@ -1,8 +1,10 @@
-"""Owns the models that the benchmarks run: two with random weights, and the language model that models.yaml embeds."""
+"""Owns the models that the benchmarks run: three with random weights, and SmolLM2, which models.yaml embeds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from services.sources import resolve
 from services.sources.manifest import write_manifest
@@ -61,26 +63,70 @@ def _make_tokenizer(folder: Path) -> None:
 
 
 def unet_4m(home: Path) -> Path:
-    """The folder of a diffusers checkpoint: 4.4 M parameter UNet for 32x32 images, DDIM, random weights, seed 0."""
-    folder = home / "cache" / "bench" / f"unet-4m-{VERSION}"
+    """A diffusers checkpoint: 4.4 M parameter UNet for 32x32 images, DDIM, random weights, seed 0.
+
+    Its pixels keep a core busy: a batch of 16 makes 1.5 times the image-steps of a batch of 1.
+    """
+    shape = {
+        "sample_size": 32,
+        "layers_per_block": 1,
+        "block_out_channels": (64, 128, 128),
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    }
+    return _unet(home, "unet-4m", shape)
+
+
+def unet_16m(home: Path) -> Path:
+    """As `unet_4m`: 16 M parameters for 8x8 images, as a latent diffusion's inner blocks are: many weights, few pixels.
+
+    Its weights keep the memory busy: a batch of 16 makes 4 times the image-steps of a batch of 1.
+    """
+    shape = {
+        "sample_size": 8,
+        "layers_per_block": 2,
+        "block_out_channels": (128, 256),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "norm_num_groups": 8,
+        "attention_head_dim": 64,
+    }
+    return _unet(home, "unet-16m", shape)
+
+
+def _unet(home: Path, name: str, shape: dict[str, Any]) -> Path:
+    folder = home / "cache" / "bench" / f"{name}-{VERSION}"
     if not (folder / "manifest.json").exists():
-        _make_unet(folder)
+        _make_unet(folder, shape)
         write_manifest(folder)
     return folder
 
 
-def _make_unet(folder: Path) -> None:
+def _make_unet(folder: Path, shape: dict[str, Any]) -> None:
     import torch  # noqa: PLC0415 - a second that `--help` need not wait for
     from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel  # noqa: PLC0415
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unet = UNet2DModel(
-            sample_size=32,
-            layers_per_block=1,
-            block_out_channels=(64, 128, 128),
-            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        )
+        unet = UNet2DModel(**shape)
     scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=False)
     DDIMPipeline(unet=unet, scheduler=scheduler).save_pretrained(folder, safe_serialization=True)
+
+
+def bare_forward(folder: Path) -> Callable[[int], None]:
+    """One forward of a UNet checkpoint on a batch of so many rows: bfloat16, channels last, one thread, no solver."""
+    import torch  # noqa: PLC0415
+    from diffusers import UNet2DModel  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    unet: Any = UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.bfloat16)
+    unet = unet.to(memory_format=torch.channels_last).eval()
+    config = unet.config
+
+    def forward(rows: int) -> None:
+        shape = (rows, config.in_channels, config.sample_size, config.sample_size)
+        sample = torch.zeros(shape, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            unet(sample, torch.zeros(rows))
+
+    return forward

@@ -1,18 +1,21 @@
 """Owns the figures of image servers: jobs of 10, 20 and 50 steps over HTTP, each server in turn, round after round.
 
 Three ways to serve one diffusers checkpoint: step-level batches (Castalia), request-level batches (a diffusers pipeline
-behind `@serve.batch`, jobs of equal steps together), and one by one. *Saturated*: a closed loop of more clients than a
-batch has rows. *Low*: one client, so that nothing ever waits. All three in bfloat16, on one thread.
+behind `@serve.batch`, jobs of equal steps together), and one by one. *Saturated*: a closed loop of so many clients that
+somebody always waits. *Low*: one client, so that nothing ever waits. All three in bfloat16, on one thread. What a batch
+can bring at all is measured beside them: bare forwards of the model, batch by batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.bench_models import bare_forward
 from loadtests.client import Window, closed_loop, nearest_rank
 from loadtests.peers.image_servers import IMAGE_PEERS, ImageJob, ImagePeer
 
@@ -20,6 +23,8 @@ SATURATED, LOW = "saturated", "low"
 CLIENTS = {SATURATED: 24, LOW: 1}
 STEPS = (10, 20, 50)
 SHORT = min(STEPS)
+FORWARD_ROWS = (1, 4, 8, 24)
+FORWARDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,14 @@ class LoadFigures:
     seconds_per_step: list[float] = field(default_factory=list)  # mean over all jobs: latency / steps
 
 
+@dataclass(slots=True)
+class ImageFigures:
+    """One model: bare forwards in image-steps/s by rows of a batch, and its servers by name and load."""
+
+    forwards: dict[int, list[float]] = field(default_factory=lambda: {rows: [] for rows in FORWARD_ROWS})
+    servers: dict[str, dict[str, LoadFigures]] = field(default_factory=dict)
+
+
 def image_jobs(seed: int) -> Iterator[ImageJob]:
     """An endless, repeatable sequence: half short jobs, the rest longer ones."""
     rng = random.Random(seed)
@@ -56,10 +69,9 @@ def low_jobs() -> Iterator[ImageJob]:
         yield ImageJob(STEPS[seed % len(STEPS)], seed)
 
 
-def measure_images(
-    folder: Path, plan: ImagePlan, work: Path, results: dict[str, dict[str, LoadFigures]]
-) -> Iterator[str]:
+def measure_images(folder: Path, plan: ImagePlan, work: Path, results: ImageFigures) -> Iterator[str]:
     """Start every server, load them in turn, and stop them; yields what has just been done."""
+    forward = bare_forward(folder)
     peers: list[ImagePeer] = []
     try:
         for make in IMAGE_PEERS:
@@ -67,16 +79,30 @@ def measure_images(
             peers.append(peer)
             peer.start()
             asyncio.run(_warm_up(peer))
-            results.setdefault(peer.name, {load: LoadFigures() for load in CLIENTS})
+            results.servers.setdefault(peer.name, {load: LoadFigures() for load in CLIENTS})
             yield f"start {peer.name}"
         for number in range(plan.rounds):
+            for rows, rates in results.forwards.items():
+                rates.append(_forward_rate(forward, rows))
+            yield "bare forwards"
             for load in CLIENTS:
                 for peer in peers:
-                    asyncio.run(_measure(peer, load, plan, number, results[peer.name][load]))
+                    asyncio.run(_measure(peer, load, plan, number, results.servers[peer.name][load]))
                     yield f"{load} load, {peer.name}"
     finally:
         for peer in peers:
             peer.stop()
+
+
+def _forward_rate(forward: Callable[[int], None], rows: int) -> float:
+    """Image-steps a second of bare forwards: the best of some, since what else runs here only slows them."""
+    forward(rows)
+    seconds: list[float] = []
+    for _ in range(FORWARDS):
+        started = time.perf_counter()
+        forward(rows)
+        seconds.append(time.perf_counter() - started)
+    return rows / min(seconds)
 
 
 async def _warm_up(peer: ImagePeer) -> None:

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from loadtests.images import CLIENTS as IMAGE_CLIENTS
-from loadtests.images import LOW, SATURATED, LoadFigures
+from loadtests.images import FORWARD_ROWS, LOW, SATURATED, ImageFigures, LoadFigures
 from loadtests.in_process import Rates
 from loadtests.over_http import CLIENTS, Served
 from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
@@ -43,7 +43,7 @@ class Results:
 
     in_process: dict[str, Rates] = field(default_factory=dict)
     over_http: dict[str, dict[str, Served]] = field(default_factory=dict)
-    images: dict[str, dict[str, LoadFigures]] = field(default_factory=dict)  # by server, by load
+    images: dict[str, ImageFigures] = field(default_factory=dict)
     quick: bool = False
     load_before: float = 0.0  # the machine's load average of the last minute, when the run began
     seconds: float = 0.0
@@ -60,12 +60,22 @@ def tables(results: Results) -> list[Table]:
     engine = ("model", "figure", "engine", "limit", "engine / limit")
     http = ("model", "server", "tokens/s", "against static", "first text p50, p95 (s)", "client CPU", "idle CPU")
     cpu = ("model", "part of the fleet", "CPU us a token")
-    image = ("load", "server", "image-steps/s", "10-step jobs, p50 (s)", "10-step jobs, p95 (s)", "seconds a step")
+    image = (
+        "model",
+        "load",
+        "server",
+        "image-steps/s",
+        "10-step jobs, p50 (s)",
+        "10-step jobs, p95 (s)",
+        "seconds a step",
+    )
+    forwards = ("model", *(f"{rows} row{'s' * (rows > 1)}" for rows in FORWARD_ROWS))
     every = [
         Table("The engine beside its limit (tokens/s, one thread, 16 rows)", engine, _engine_rows(results)),
         Table(f"Over HTTP, {CLIENTS} clients, one thread a server", http, _http_rows(results)),
         Table("What the fleet spends around the engine", cpu, _cpu_rows(results)),
         Table("Images: jobs of 10, 20 and 50 DDIM steps, one thread a server", image, _image_rows(results)),
+        Table("What a batch can bring: bare forwards, image-steps/s", forwards, _forward_rows(results)),
     ]
     return [table for table in every if table.rows]
 
@@ -81,10 +91,12 @@ def targets(results: Results) -> list[Target]:
         if model.startswith("GPT-2"):
             found.append(Target(f"{model}: fleet / static", 3, ratio(fleet, served[STATIC].tokens_per_second)))
             found.append(Target(f"{model}: fleet / {SERVE}", 1, ratio(fleet, served[SERVE].tokens_per_second)))
-    return found + (_image_targets(results.images) if results.images else [])
+    for model, figures in results.images.items():
+        found += _image_targets(model, figures.servers)
+    return found
 
 
-def _image_targets(images: Mapping[str, Mapping[str, LoadFigures]]) -> list[Target]:
+def _image_targets(model: str, images: Mapping[str, Mapping[str, LoadFigures]]) -> list[Target]:
     """Written so that more is better: what short jobs wait in batches of requests, over what they wait in ours."""
     ours, batches, alone = images[STEP_LEVEL], images[REQUEST_LEVEL], images[ONE_BY_ONE]
     full, rivals = ours[SATURATED], batches[SATURATED]
@@ -92,11 +104,13 @@ def _image_targets(images: Mapping[str, Mapping[str, LoadFigures]]) -> list[Targ
     best = [min(pair) for pair in zip(*low[1:], strict=True)]
     rate = ratio(full.steps_per_second, rivals.steps_per_second)
     return [
-        Target("saturated: image-steps/s, step-level / request-level", 1.3, rate),
+        Target(f"{model}, saturated: image-steps/s, step-level / request-level", 1.3, rate),
         Target(
-            "saturated: p95 of 10-step jobs, request-level / step-level", 2, ratio(rivals.short_p95, full.short_p95)
+            f"{model}, saturated: p95 of 10-step jobs, request-level / step-level",
+            2,
+            ratio(rivals.short_p95, full.short_p95),
         ),
-        Target("low load: seconds a step, the better peer / step-level", 0.95, ratio(best, low[0])),
+        Target(f"{model}, low load: seconds a step, the better peer / step-level", 0.95, ratio(best, low[0])),
     ]
 
 
@@ -182,12 +196,18 @@ def _cpu_rows(results: Results) -> list[Row]:
 
 def _image_rows(results: Results) -> list[Row]:
     rows: list[Row] = []
-    for load, clients in IMAGE_CLIENTS.items():
-        for server, loads in results.images.items():
-            f = loads[load]
-            waits = (_mid(f.short_p50, 2), _mid(f.short_p95, 2), _mid(f.seconds_per_step, 3))
-            rows.append((f"{load}, {clients} client{'s' * (clients > 1)}", server, _mid(f.steps_per_second), *waits))
+    for model, figures in results.images.items():
+        for load, clients in IMAGE_CLIENTS.items():
+            for server, loads in figures.servers.items():
+                f = loads[load]
+                waits = (_mid(f.short_p50, 2), _mid(f.short_p95, 2), _mid(f.seconds_per_step, 3))
+                who = f"{load}, {clients} client{'s' * (clients > 1)}"
+                rows.append((model, who, server, _mid(f.steps_per_second), *waits))
     return rows
+
+
+def _forward_rows(results: Results) -> list[Row]:
+    return [(model, *map(_mid, figures.forwards.values())) for model, figures in results.images.items()]
 
 
 def _mid(values: Sequence[float], digits: int = 0) -> str:

@@ -15,7 +15,8 @@ from loadtests.peers.fleet import BenchFleet
 from loadtests.peers.server import ServerProcess, free_port
 
 STEP_LEVEL = "Castalia (step-level batches)"
-REQUEST_LEVEL = "request-level batches of 16 (@serve.batch)"
+BATCH = 32
+REQUEST_LEVEL = f"request-level batches of {BATCH} (@serve.batch)"
 ONE_BY_ONE = "one by one"
 PNG = b"\x89PNG"
 
@@ -42,7 +43,7 @@ class StepLevel:
     name = STEP_LEVEL
 
     def __init__(self, folder: Path, work: Path) -> None:
-        options = {"source": f"file://{folder}", "dtype": "bfloat16", "max_batch_size": 16}
+        options = {"source": f"file://{folder}", "dtype": "bfloat16", "max_batch_size": BATCH}
         self._fleet = BenchFleet("diffusion", options, work)
 
     def start(self) -> None:
@@ -78,7 +79,7 @@ class Diffusers:
 
 
 def request_level(folder: Path, work: Path) -> Diffusers:
-    return Diffusers(REQUEST_LEVEL, 16, folder, work)
+    return Diffusers(REQUEST_LEVEL, BATCH, folder, work)
 
 
 def one_by_one(folder: Path, work: Path) -> Diffusers:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.images import LOW, SATURATED, LoadFigures
+from loadtests.images import FORWARD_ROWS, LOW, SATURATED, ImageFigures, LoadFigures
 from loadtests.in_process import Rates
 from loadtests.over_http import Served
 from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
@@ -71,18 +71,23 @@ def image_figures(rate: float, short_p95: float, per_step: float) -> LoadFigures
 def test_image_targets_compare_with_request_level_batches_and_at_low_load_with_the_better_peer(tmp_path: Path) -> None:
     results = Results(
         images={
-            STEP_LEVEL: {SATURATED: image_figures(40, 5, 0.6), LOW: image_figures(20, 0.5, 0.050)},
-            REQUEST_LEVEL: {SATURATED: image_figures(32, 11, 0.8), LOW: image_figures(20, 0.5, 0.049)},
-            ONE_BY_ONE: {SATURATED: image_figures(22, 20, 0.9), LOW: image_figures(20, 0.5, 0.046)},
+            "UNet": ImageFigures(
+                {rows: [float(rows)] for rows in FORWARD_ROWS},
+                {
+                    STEP_LEVEL: {SATURATED: image_figures(40, 5, 0.6), LOW: image_figures(20, 0.5, 0.050)},
+                    REQUEST_LEVEL: {SATURATED: image_figures(32, 11, 0.8), LOW: image_figures(20, 0.5, 0.049)},
+                    ONE_BY_ONE: {SATURATED: image_figures(22, 20, 0.9), LOW: image_figures(20, 0.5, 0.046)},
+                },
+            )
         }
     )
     rate, wait, low = targets(results)
     assert (rate.got, rate.met) == (pytest.approx(1.25), False)
     assert (wait.got, wait.met) == (pytest.approx(2.2), True)
     assert (low.got, low.met) == (pytest.approx(0.92), False)
-    assert (
-        "| saturated, 24 clients | one by one | 22 (22 to 22) | 10.00" in write(results, tmp_path, "images").read_text()
-    )
+    text = write(results, tmp_path, "images").read_text()
+    assert "| UNet | saturated, 24 clients | one by one | 22 (22 to 22) | 10.00" in text
+    assert "| UNet | 1 | 4 | 8 | 24 |" in text
 
 
 def test_half_a_run_makes_a_report_too(results: Results, tmp_path: Path) -> None:
