@@ -11,26 +11,31 @@ TORCH_INDEX ?=
 TORCH_VERSION := 2.13.0
 # What tests engine, gateway and shared: measured apart, since measuring slows what computes with tensors by a half.
 COVERED := tests/unit/engine tests/unit/gateway tests/unit/replica tests/contract/test_fake.py
+# Tests that start no fleet share the cores.
+PARALLEL := --numprocesses logical --maxprocesses 4
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The lock pins everything but torch and what only its CUDA build needs: both builds satisfy it.
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: help run test test-slow check format bench lock clean
+.PHONY: help run test test-services test-slow check format bench lock clean
 help:  ## list the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 run: $(VENV)/.base  ## set everything up and serve the embedded fleet, and say what to try
 	@$(BIN)/castalia up --models models.yaml
 
 test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of engine, gateway and shared
-	$(BIN)/python -m pytest $(COVERED) -m "not slow" --cov --cov-report=term --cov-fail-under=90
-	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy -m "not slow" $(COVERED:%=--ignore=%)
+	$(BIN)/python -m pytest $(COVERED) $(PARALLEL) -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy $(PARALLEL) -m "not slow" $(COVERED:%=--ignore=%)
 	$(BIN)/python -m pytest tests/integration -m "not slow"
 
+test-services: $(VENV)/.dev  ## run the tests with real Redis and PostgreSQL, which tests/services/install installs
+	$(BIN)/python -m pytest tests/services -m "not slow"
+
 test-slow: $(VENV)/.dev  ## run the tests that take more than a minute each
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest -m "slow and not services" --timeout 1800
 
 check: $(VENV)/.dev  ## formatting, lint, types, layers, dependencies
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from shared.config.settings import Settings
 
 QUANTITY = r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$"
 # Where a process listens, what it caches and which secrets it reads is the pod's shape, which the chart draws itself.
-CHART_OWNED_SETTINGS = frozenset({"home", "host", "port", "api_keys_file"})
+CHART_OWNED_SETTINGS = frozenset({"home", "host", "port", "api_keys_file", "database_url", "redis_url"})
 
 
 class ChartModel(ConfigModel):
@@ -70,10 +70,23 @@ class GatewayService(ChartModel):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
-class Gateway(ChartModel):
-    """`apiKeysSecret` names a Secret whose `keys` entry holds hashed keys, one a line."""
+class UpstreamSecret(ChartModel):
+    """An entry of a Secret that a service of family upstream reads by its `secret_env`."""
 
-    api_keys_secret: str = Field(min_length=1)
+    env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    secret: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+
+
+class Gateway(ChartModel):
+    """`apiKeysSecret` names a Secret whose `keys` entry holds hashed keys, one a line; empty: keys are the store's.
+
+    `storeSecret` names one with the entries `database-url` and `redis-url`, of which either may be missing.
+    """
+
+    api_keys_secret: str
+    store_secret: str = ""
+    upstream_secrets: tuple[UpstreamSecret, ...] = ()
     service: GatewayService
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -80,15 +80,11 @@ def nearest_rank(values: Sequence[float], q: float) -> float:
 async def post(url: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
     """POST JSON and yield the body as it arrives. Raises ServerFailed, or IncompleteReadError on a cut body."""
     parts = urlsplit(url)
-    payload = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n"
-        writer.write(
-            f"{head}Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n".encode() + payload
-        )
-        status, headers = await _read_head(reader)
-        async for data in _read_body(reader, headers):
+        writer.write(request_bytes(url, body))
+        status, headers = await read_head(reader)
+        async for data in read_body(reader, headers):
             if status != 200:
                 raise ServerFailed(f"{status}: {data[:300].decode(errors='replace')}")
             yield data
@@ -98,13 +94,23 @@ async def post(url: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
         writer.close()
 
 
-async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+def request_bytes(url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> bytes:
+    """A POST of JSON whose response ends the connection."""
+    parts = urlsplit(url)
+    payload = json.dumps(body).encode()
+    lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join([*lines, "", ""]).encode() + payload
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     fields = (line.partition(":") for line in lines[1:] if line)
     return int(lines[0].split()[1]), {name.lower(): value.strip() for name, _, value in fields}
 
 
-async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncIterator[bytes]:
+async def read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncIterator[bytes]:
     if headers.get("transfer-encoding", "").lower() != "chunked":
         yield await reader.readexactly(int(headers["content-length"]))
         return

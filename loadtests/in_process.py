@@ -69,7 +69,12 @@ class Subject:
         disable_progress_bar()
         self.name, self.plan = name, plan
         config = TransformerModel(
-            id=MODEL, source=f"file://{folder}", max_batch_size=ROWS, cache_memory=ByteSize(2**30), license="unknown"
+            id=MODEL,
+            source=f"file://{folder}",
+            max_batch_size=ROWS,
+            cache_memory=ByteSize(2**30),
+            prefix_cache=False,  # the jobs' prompts overlap, and every token of theirs counts as read
+            license="unknown",
         )
         self.loaded: LoadedModel = family_loader("transformer")(config, folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -14,17 +14,20 @@ import yaml
 
 from services.sources.licences import LicenceRow, read_licences
 from shared.config.base import ConfigModel
-from shared.config.models import AnyService, FleetConfig
+from shared.config.models import FleetConfig, HostedService
 from shared.config.settings import Settings
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
 GATEWAY_APP = "gateway"
-GATEWAY_ONGOING = 4096  # requests that one gateway replica holds: a loose backstop behind the engines' queues
+# Ray's own limits hold requests back in order of arrival, which no tenant's share survives: so they never bind. The
+# engines bound what waits, by predicted time; a tenant's own limits bound its floods.
+GATEWAY_ONGOING = 65536
+REPLICA_ONGOING = 65536
+ROUTER_QUEUE = -1  # no limit: what waits there waits for a replica to start, and the gateway holds it for `hold_s`
 GATEWAY_CPUS = 0.05
-WAITING_REQUESTS = 256  # requests that may wait in a replica's engine, whose own bound is in units of work
-ROUTER_QUEUE = 1024  # backstop behind the engines' typed refusal
+REQUEST_ROUTER = "services.affinity_router.AffinityRouter"
 DRAIN_MARGIN_S = 30  # over the longest request
 # How often replicas and gateways tell Ray's autoscaler what they hold, and over how long it averages that. Ray's own
 # 10 and 30 make the first request for a service at rest wait twice as long.
@@ -47,9 +50,9 @@ def load_fleet_config(path: Path) -> FleetConfig:
 
 def model_app(args: ModelArgs) -> "Application":
     """The application of one service; its models arrive as `user_config`."""
-    from services.replica import Replica  # noqa: PLC0415 - see the module's docstring
+    from services.replica import Front, Replica  # noqa: PLC0415 - see the module's docstring
 
-    return Replica.bind(args.service)
+    return Front.bind(Replica.bind(args.service))
 
 
 def gateway_app(_: dict[str, Any]) -> "Application":
@@ -71,14 +74,14 @@ def serve_config(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
         "http_options": {"host": settings.host, "port": settings.port},
         "logging_config": {"encoding": "JSON", "log_level": settings.log_level, "enable_access_log": False},
         "applications": [
-            *(_model_application(service, settings) for service in fleet.services),
+            *(_model_application(service, settings) for service in fleet.hosted),
             _gateway_application(fleet, settings),
         ],
     }
 
 
 def _licensed(fleet: FleetConfig, licences: Mapping[str, LicenceRow]) -> FleetConfig:
-    def service_with(service: AnyService) -> AnyService:
+    def service_with(service: HostedService) -> HostedService:
         found = {model.id: licences.get(model.source.removeprefix("builtin://")) for model in service.models}
         models = tuple(
             model
@@ -88,10 +91,11 @@ def _licensed(fleet: FleetConfig, licences: Mapping[str, LicenceRow]) -> FleetCo
         )
         return service.model_copy(update={"models": models})
 
-    return fleet.model_copy(update={"services": tuple(service_with(service) for service in fleet.services)})
+    hosted = {service.name: service_with(service) for service in fleet.hosted}
+    return fleet.model_copy(update={"services": tuple(hosted.get(each.name, each) for each in fleet.services)})
 
 
-def _model_application(service: AnyService, settings: Settings) -> dict[str, Any]:
+def _model_application(service: HostedService, settings: Settings) -> dict[str, Any]:
     resources = service.resources
     return {
         "name": service.name,
@@ -102,8 +106,9 @@ def _model_application(service: AnyService, settings: Settings) -> dict[str, Any
             {
                 "name": "Replica",
                 "user_config": _entry(service),
-                "max_ongoing_requests": sum(model.max_batch_size for model in service.models) + WAITING_REQUESTS,
+                "max_ongoing_requests": REPLICA_ONGOING,
                 "max_queued_requests": ROUTER_QUEUE,
+                "request_router_config": {"request_router_class": REQUEST_ROUTER},
                 **_replicas(service),
                 "ray_actor_options": {
                     "num_cpus": resources.num_cpus,
@@ -124,9 +129,9 @@ def _gateway_application(fleet: FleetConfig, settings: Settings) -> dict[str, An
         "deployments": [
             {
                 "name": "Gateway",
-                "user_config": {"services": [_entry(service) for service in fleet.services]},
+                "user_config": _gateway_config(fleet),
                 "max_ongoing_requests": GATEWAY_ONGOING,
-                "num_replicas": 1,
+                "num_replicas": settings.gateway_replicas,
                 "max_surge_percent": 100,  # a new gateway answers before the old one stops
                 "ray_actor_options": {"num_cpus": GATEWAY_CPUS},
                 **_lifecycle(settings),
@@ -135,7 +140,14 @@ def _gateway_application(fleet: FleetConfig, settings: Settings) -> dict[str, An
     }
 
 
-def _replicas(service: AnyService) -> dict[str, Any]:
+def _gateway_config(fleet: FleetConfig) -> dict[str, Any]:
+    config: dict[str, Any] = {"services": [_entry(service) for service in fleet.services]}
+    if fleet.routes:
+        config["routes"] = [_entry(route) for route in fleet.routes]
+    return config
+
+
+def _replicas(service: HostedService) -> dict[str, Any]:
     count = service.replicas
     if count.min == count.max:
         return {"num_replicas": count.max}
@@ -159,5 +171,5 @@ def _lifecycle(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _entry(service: AnyService) -> dict[str, Any]:
-    return service.model_dump(mode="json", exclude_unset=True)
+def _entry(entry: ConfigModel) -> dict[str, Any]:
+    return entry.model_dump(mode="json", exclude_unset=True)

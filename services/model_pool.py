@@ -20,7 +20,7 @@ from services.engine.contract import Sampler
 from services.engine.errors import ModelBusy
 from services.families import Load, LoadedModel
 from services.model_slot import ModelSlot
-from shared.config.models import AnyService
+from shared.config.models import HostedService
 from shared.errors import ModelLoading, ModelNotFound
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ModelPool:
     def slots(self) -> Mapping[str, ModelSlot]:
         return self._slots
 
-    def apply(self, service: AnyService) -> None:
+    def apply(self, service: HostedService) -> None:
         """Host exactly this service's models. Atomic, and without effect when nothing changed.
 
         Removed and changed models leave when their leases end; changed ones are loaded again when next asked for.

@@ -7,6 +7,7 @@ outputs into events until every row has ended or the caller has gone.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,25 +18,33 @@ from typing import Any
 
 import structlog
 
+from services.admission import Admission
 from services.engine.async_engine import AsyncEngine
+from services.engine.backlog import Share
 from services.engine.contract import Params, Task
 from services.engine.engine import Engine
 from services.engine.errors import EngineUnhealthy, QueueFull, RowFailed
+from services.engine.fair_gate import FairGate
 from services.engine.submission import Submission
 from services.families import Load, LoadedModel
 from services.model_pool import ModelPool
 from services.replica_report import Reporter
 from services.row_events import row_events
 from shared.calls import Call
-from shared.config.models import AnyService
+from shared.config.models import HostedService
 from shared.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded, ServiceError, UnsupportedTask
 from shared.events import Failed, RowEvent
+from shared.prediction import retry_after_s
 from shared.reports import ReplicaReport
 from shared.tracebacks import where
 
 log = structlog.get_logger(__name__)
 
 PREPARE_THREADS = 4
+MOST_UNPREPARED = (
+    512  # calls of one tenant and priority: their costs are unknown, so no bound of a queue holds for them
+)
+PREPARE_MEMORY = 32  # calls after which the time that one took to be prepared counts for 1/e
 
 
 class ServiceUnusable(Exception):
@@ -47,7 +56,7 @@ class ModelService:
 
     def __init__(
         self,
-        config: AnyService,
+        config: HostedService,
         *,
         replica: str,
         hold_s: float,
@@ -59,7 +68,10 @@ class ModelService:
         self._core = Engine({}, max_waiting_cost=config.max_waiting_cost)
         self._engine = AsyncEngine(self._core, hung_step_s=config.hung_step_s)
         self._pool = ModelPool(self._engine, resolve=resolve, loader=loader)
-        self._reporter = Reporter(config.name, replica, stats=self._engine.stats)
+        self._admission = Admission(self._engine)
+        self._reporter = Reporter(config.name, replica, self._engine, self._admission)
+        self._gate = FairGate(PREPARE_THREADS)
+        self._prepare_s = 0.0  # fading mean of the seconds that a call took of late
         self._threads = ThreadPoolExecutor(PREPARE_THREADS, thread_name_prefix="prepare")
         self._warming: asyncio.Task[None] | None = None
 
@@ -74,7 +86,7 @@ class ModelService:
             causes = "; ".join(f"{model}: {slot.error or 'does not fit'}" for model, slot in slots.items())
             raise ServiceUnusable(f"no model of service '{self._config.name}' could be loaded ({causes})")
 
-    def apply(self, config: AnyService) -> None:
+    def apply(self, config: HostedService) -> None:
         """Follow a changed configuration; new and changed models load in the background, others serve on."""
         if config.hung_step_s != self._config.hung_step_s:
             log.warning("hung_step_s_unchanged", reason="a replica reads it once, as it starts")
@@ -94,7 +106,7 @@ class ModelService:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def report(self) -> ReplicaReport:
-        return self._reporter.report(self._pool.slots)
+        return self._reporter.report(self._pool.slots, max_wait_s=self._config.max_wait_s)
 
     def check_health(self) -> None:
         """Raises EngineUnhealthy: the engine's thread died, a step hangs, or the device failed."""
@@ -141,22 +153,51 @@ class ModelService:
 
     async def _prepare(self, task: Task[Any, Any, Any, Any], call: Call, deadline: float | None) -> Sequence[Params]:
         loop = asyncio.get_running_loop()
+        self._check_unprepared(call, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await loop.run_in_executor(self._threads, task.prepare, call.body)
+            async with asyncio.timeout_at(deadline), self._gate.passage(_share(call)):
+                began = loop.time()
+                try:
+                    return await loop.run_in_executor(self._threads, task.prepare, call.body, call.tenant)
+                finally:
+                    self._prepare_s += (loop.time() - began - self._prepare_s) / PREPARE_MEMORY
         except TimeoutError:
             raise DeadlineExceeded("The request's deadline passed while it was prepared.") from None
 
+    def _check_unprepared(self, call: Call, deadline: float | None) -> None:
+        """Refuse what would wait too long for its turn to be prepared behind its own tenant's calls: Overloaded."""
+        waiting = self._gate.waiting(_share(call))
+        wait_s = waiting * self._prepare_s / PREPARE_THREADS
+        left_s = math.inf if deadline is None else deadline - time.monotonic()
+        if waiting >= MOST_UNPREPARED or wait_s > min(left_s, self._config.max_wait_s):
+            message = f"{waiting} of your requests wait to be prepared already, for {wait_s:.3g} seconds."
+            raise Overloaded(message, retry_after=retry_after_s(wait_s))
+
     def _submit(self, call: Call, rows: Sequence[Params], deadline: float | None) -> Submission:
+        costs = [row.cost for row in rows]
+        self._learn(call, costs)
+        left_s = None if deadline is None else deadline - time.monotonic()
+        self._admission.check(call, costs, left_s=left_s, max_wait_s=self._config.max_wait_s)
         priority = int(call.priority)
         try:
             return self._engine.submit(
                 call.model, rows, tenant=call.tenant, weight=call.weight, priority=priority, deadline=deadline
             )
         except QueueFull as full:
-            raise _refusal(full, self._reporter.retry_after_s()) from None
+            excess = full.waiting + full.got - full.limit
+            raise _refusal(full, self._admission.retry_after_s(call.model, excess)) from None
         except EngineUnhealthy:
             raise Overloaded("This replica is being replaced.", retry_after=1.0) from None
+
+    def _learn(self, call: Call, costs: Sequence[float]) -> None:
+        slot = self._pool.slots.get(call.model)
+        if slot is not None and slot.loaded is not None:
+            bound = slot.config.cost_bound(call.body, slot.loaded.limits)
+            self._admission.learn(call.model, bound=bound, costs=costs)
+
+
+def _share(call: Call) -> Share:
+    return Share(int(call.priority), call.tenant, call.weight)
 
 
 def _task(model: LoadedModel, call: Call) -> Task[Any, Any, Any, Any]:
@@ -170,7 +211,7 @@ def _refusal(full: QueueFull, retry_after_s: float) -> ServiceError:
     if full.got > full.limit:
         message = f"The request asks for {full.got:g} units of work; at most {full.limit:g} are allowed."
         return InvalidRequest(message, code="request_too_costly")
-    message = f"{full.waiting:g} units of work wait already, of at most {full.limit:g}; {full.got:g} were asked for."
+    message = f"{full.waiting:g} of your units of work wait already, of at most {full.limit:g}; got {full.got:g} more."
     return Overloaded(message, retry_after=retry_after_s)
 
 

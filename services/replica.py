@@ -1,4 +1,4 @@
-"""Owns the one Ray Serve deployment for models: what Ray calls, and when. Never sees HTTP or a tensor."""
+"""Owns the one Ray Serve deployment for models: what Ray calls, and when. Never sees a tensor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -38,7 +39,7 @@ class ModelReplica:
 
         Raises pydantic.ValidationError, changing nothing; ServiceUnusable if no model of a new replica loads.
         """
-        config = FleetConfig.model_validate({"services": [user_config]}).services[0]
+        (config,) = FleetConfig.model_validate({"services": [user_config]}).hosted
         if self._service is not None:
             self._service.apply(config)
             return
@@ -69,10 +70,6 @@ class ModelReplica:
         if self._service is not None:
             self._service.check_health()
 
-    async def __call__(self, _: Request) -> Response:
-        # Ray Serve opens a port for the first deployment of every application, whether or not a route leads there.
-        return PlainTextResponse("Models are reached through the gateway.", status_code=404)
-
     async def __del__(self) -> None:
         # Ray Serve awaits this once every accepted request has ended, or graceful_shutdown_timeout_s is over.
         if self._service is not None:
@@ -85,4 +82,23 @@ class ModelReplica:
         return self._service
 
 
+class NoFront:
+    """The way into a model application, as Ray Serve sees it. No route leads to it, so it never has a replica.
+
+    Ray Serve takes the outermost deployment of an application for the one that HTTP reaches, opens an HTTP port for
+    each of its replicas, and behind HAProxy lets it have no request router of its own: models are one deployment in.
+    """
+
+    def __init__(self, _: DeploymentHandle[object]) -> None:
+        """Binding takes the deployment behind it."""
+
+    async def __call__(self, _: Request) -> Response:
+        return PlainTextResponse("Models are reached through the gateway.", status_code=404)
+
+
 Replica = serve.deployment(name="Replica")(ModelReplica)
+Front = serve.deployment(
+    name="Front",
+    autoscaling_config={"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1},
+    ray_actor_options={"num_cpus": 0},
+)(NoFront)

@@ -1,59 +1,40 @@
-"""Owns what a replica says of itself: reports for the gateways, and how long a refused request should stay away."""
+"""Owns what a replica says of itself to the gateways."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from services.admission import Admission, Queue, waiting_of
 from services.engine.stats import Histogram as EngineHistogram
 from services.engine.stats import ModelCounters, ModelStats
 from services.model_slot import ModelSlot
+from shared.prediction import Pace, Waiting
 from shared.reports import Histogram, ModelReport, ReplicaReport
-
-SAMPLES = 16  # of the units done; reports are asked for about twice a second
-SHORTEST_RETRY_S = 1.0
-LONGEST_RETRY_S = 30.0
-
-Stats = Callable[[], Mapping[str, ModelStats]]
 
 
 class Reporter:
-    """Reads the engine's counters and the pool's slots. `stats` is safe to call from any thread."""
+    """Reads the engine's counters and queue, what admission has learned, and the pool's slots."""
 
-    def __init__(
-        self, service: str, replica: str, *, stats: Stats, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, service: str, replica: str, queue: Queue, admission: Admission) -> None:
         self._service = service
         self._replica = replica
-        self._stats = stats
-        self._clock = clock
-        self._samples: deque[tuple[float, float]] = deque([(clock(), 0.0)], maxlen=SAMPLES)
+        self._queue = queue
+        self._admission = admission
 
-    def report(self, slots: Mapping[str, ModelSlot]) -> ReplicaReport:
-        stats = self._stats()
-        self._samples.append((self._clock(), _units(stats)))
+    def report(self, slots: Mapping[str, ModelSlot], *, max_wait_s: float) -> ReplicaReport:
+        stats = self._queue.stats()
         unused = ModelCounters().snapshot()
-        models = tuple(_model_report(model, slot, stats.get(model, unused)) for model, slot in slots.items())
-        return ReplicaReport(self._service, self._replica, models)
+        models = tuple(self._model(model, slot, stats.get(model, unused)) for model, slot in slots.items())
+        return ReplicaReport(self._service, self._replica, models, max_wait_s)
 
-    def retry_after_s(self) -> float:
-        """When the queue will be shorter by half, at the rate of the last few seconds; 1 to 30 seconds."""
-        stats = self._stats()
-        then, before = self._samples[0]
-        done = _units(stats) - before
-        waiting = sum(model.waiting_cost for model in stats.values())
-        if done <= 0:
-            return LONGEST_RETRY_S
-        rest = waiting / 2 * (self._clock() - then) / done
-        return min(max(rest, SHORTEST_RETRY_S), LONGEST_RETRY_S)
+    def _model(self, model: str, slot: ModelSlot, stats: ModelStats) -> ModelReport:
+        pace = self._admission.pace(model, stats)
+        return _model_report(model, slot, stats, waiting_of(self._queue, model), pace)
 
 
-def _units(stats: Mapping[str, ModelStats]) -> float:
-    return sum(model.units for model in stats.values())
-
-
-def _model_report(model: str, slot: ModelSlot, stats: ModelStats) -> ModelReport:
+def _model_report(
+    model: str, slot: ModelSlot, stats: ModelStats, waiting: tuple[Waiting, ...], pace: Pace
+) -> ModelReport:
     loaded = slot.loaded
     return ModelReport(
         model=model,
@@ -71,6 +52,10 @@ def _model_report(model: str, slot: ModelSlot, stats: ModelStats) -> ModelReport
         queue_seconds=_histogram(stats.queue_seconds),
         first_chunk_seconds=_histogram(stats.first_chunk_seconds),
         step_seconds=_histogram(stats.step_seconds),
+        running_cost=stats.running_cost,
+        free_rows=stats.free_rows,
+        waiting=waiting,
+        pace=pace,
     )
 
 

@@ -21,7 +21,8 @@ class Call:
     """A validated request on its way to a replica.
 
     `deadline_s` is the time left, in seconds, at the moment of sending: clocks of two machines are never compared.
-    `flush_s` is how long events gather before they are sent on; None sends them all at the end.
+    `flush_s` is how long events gather before they are sent on; None sends them all at the end. Calls of one service
+    with the same `affinity` go to the same replica, if it is not much busier than the others.
     """
 
     request_id: str
@@ -33,3 +34,4 @@ class Call:
     priority: Priority = Priority.DEFAULT
     deadline_s: float | None = None
     flush_s: float | None = None
+    affinity: str | None = None

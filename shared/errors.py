@@ -2,18 +2,20 @@
 
 ServiceError
 ├── InvalidRequest 400
-│   ├── ContextTooLong, UnsupportedTask
-├── InvalidApiKey 401, ModelNotAllowed 403
+│   ├── ContextTooLong, UnsupportedTask, RequestTooSlow
+├── InvalidApiKey 401
+├── ModelNotAllowed 403, PriorityNotAllowed 403, OperatorOnly 403
 ├── NotFound 404 ── ModelNotFound
 ├── MethodNotAllowed 405, Conflict 409, RequestTooLarge 413, UnsupportedMediaType 415
-├── RateLimited 429
+├── RateLimited 429 ── QuotaExhausted
 ├── InternalError 500
-├── Overloaded 503 ── ModelLoading
+├── Overloaded 503 ── ModelLoading, UpstreamFailed, StoreUnavailable
 └── DeadlineExceeded 504
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -60,6 +62,18 @@ class UnsupportedTask(InvalidRequest):
         super().__init__(f"Model '{model}' does not do '{task}'; it does: {does}.", param="model")
 
 
+class RequestTooSlow(InvalidRequest):
+    """400, and not 408, which the official clients take for a fault of ours and try again."""
+
+    code = "request_timeout"
+
+    def __init__(self, *, limit_s: float, rate: int, got: int) -> None:
+        super().__init__(
+            f"The request's body may take {limit_s:g} seconds to arrive, and another for each {rate} bytes; "
+            f"{got} bytes have come in that time."
+        )
+
+
 class InvalidApiKey(ServiceError):
     status = 401
     type = "invalid_request_error"
@@ -70,6 +84,22 @@ class ModelNotAllowed(ServiceError):
     status = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+
+class PriorityNotAllowed(ServiceError):
+    status = 403
+    type = "permission_error"
+    code = "priority_not_allowed"
+
+    def __init__(self, *, asked: str, ceiling: str) -> None:
+        message = f"This key's requests have priority '{ceiling}' at best; got '{asked}'."
+        super().__init__(message, param="x-castalia-priority")
+
+
+class OperatorOnly(ServiceError):
+    status = 403
+    type = "permission_error"
+    code = "operator_only"
 
 
 class NotFound(ServiceError):
@@ -110,9 +140,19 @@ class UnsupportedMediaType(ServiceError):
 
 
 class RateLimited(ServiceError):
+    """A tenant's own limit. `headers` are the response's `x-ratelimit-*`."""
+
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.headers = dict(headers or {})
+
+
+class QuotaExhausted(RateLimited):
+    code = "insufficient_quota"
 
 
 class InternalError(ServiceError):
@@ -132,6 +172,21 @@ class Overloaded(ServiceError):
 
 class ModelLoading(Overloaded):
     code = "model_loading"
+
+
+class StoreUnavailable(Overloaded):
+    """The store does not answer. What needs it is refused; generation goes on."""
+
+    code = "store_unavailable"
+
+
+class UpstreamFailed(Overloaded):
+    """The server that runs the model is out of order, or refuses our account. Which of these is for the log."""
+
+    code = "upstream_failed"
+
+    def __init__(self, model: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"The server behind model '{model}' failed to answer.", retry_after=retry_after)
 
 
 class DeadlineExceeded(ServiceError):

@@ -24,11 +24,12 @@ class Accepted:
 class TokenLogprob:
     """One token's log-probability (natural log) under the unmodified distribution, and the likeliest alternatives.
 
-    `offset` is how many characters of the row's text precede the token's own; alternatives have none.
+    `offset` is how many characters of the row's text precede the token's own; alternatives have none. `token_id` is
+    None where only text is known.
     """
 
     token: str
-    token_id: int
+    token_id: int | None
     bytes: tuple[int, ...]
     logprob: float
     top: tuple[TokenLogprob, ...] = ()
@@ -37,16 +38,21 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text that follows the row's earlier text. Counts are running totals of the row."""
+    """Text that follows the row's earlier text. Counts are running totals of the row.
+
+    `cached_tokens`: how many of the prompt's the model had read before, for an earlier request.
+    """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     logprobs: tuple[TokenLogprob, ...] | None = None
+    cached_tokens: int = 0
 
     def join(self, later: TextDelta) -> TextDelta:
         logprobs = None if self.logprobs is None else self.logprobs + (later.logprobs or ())
-        return TextDelta(self.text + later.text, later.prompt_tokens, later.completion_tokens, logprobs)
+        text = self.text + later.text
+        return TextDelta(text, later.prompt_tokens, later.completion_tokens, logprobs, later.cached_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +85,12 @@ class ImageDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A row's last event when it ended well. `units` is the work done, in the model's own unit."""
+    """A row's last event when it ended well. `units` is the work done, in the model's own unit.
 
-    reason: Literal["stop", "length"]
+    "content_filter": a remote server withheld the rest.
+    """
+
+    reason: Literal["stop", "length", "content_filter"]
     units: float
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from shared.prediction import UNSEEN, Pace, Waiting
 
 ModelState = Literal["cold", "loading", "ready", "failed"]
 
@@ -37,6 +40,10 @@ class ModelReport:
     queue_seconds: Histogram
     first_chunk_seconds: Histogram
     step_seconds: Histogram
+    running_cost: float = 0.0
+    waiting: tuple[Waiting, ...] = ()  # the waiting cost by priority and tenant, with what is on its way to the queue
+    pace: Pace = UNSEEN
+    free_rows: int = 0  # places in the batch; 0 while rows wait that found none, or did not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +51,4 @@ class ReplicaReport:
     service: str
     replica: str
     models: tuple[ModelReport, ...]
+    max_wait_s: float = math.inf  # a request that is predicted to wait longer is refused

@@ -29,7 +29,7 @@ class BadRequest:
 
 def bad_requests(model: str) -> list[BadRequest]:
     """All of them. `model` is one that exists."""
-    tables = (bad_fields, bad_numbers, bad_bodies, bad_media_types, bad_methods, bad_headers, bad_names)
+    tables = (bad_fields, bad_numbers, bad_bodies, bad_media_types, bad_methods, bad_headers, bad_names, bad_forms)
     return [row for table in tables for row in table(model)]
 
 
@@ -125,6 +125,7 @@ def bad_bodies(_: str) -> list[BadRequest]:
         "invalid UTF-8": b'{"model": "\xff"}',
         "lone surrogate": b'{"model": "\\ud800"}',
         "too deep": b"[" * 100_000,
+        "too deep in a field": b'{"model": "tiny", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         "number bomb": b'{"n": ' + b"9" * 5000 + b"}",
         "not JSON": b"model=tiny",
     }
@@ -182,4 +183,13 @@ def bad_names(_: str) -> list[BadRequest]:
     return [
         BadRequest("an unknown model", CHAT, _chat("gpt-5"), "model_not_found", "model", "gpt-5", 404),
         BadRequest("an unknown path", "/v2/models", b"", "not_found", status=404, method="GET"),
+    ]
+
+
+def bad_forms(_: str) -> list[BadRequest]:
+    """Forms that cannot be taken apart."""
+    headers = {"content-type": f"multipart/form-data; boundary={'x' * 300}"}
+    return [
+        BadRequest(f"a boundary without end at {path}", path, b"--x", "invalid_form", headers=headers)
+        for path in ("/v1/files", "/v1/images/edits")
     ]

@@ -27,22 +27,35 @@ ROLES = {  # what a command line holds, in the order of looking
 
 
 class BenchFleet:
-    """A local fleet with one service of one model; `options` are the model's in models.yaml."""
+    """A local fleet with one service of one model; `options` are the model's in models.yaml.
+
+    `service` and `settings` change the service's entry and the fleet's settings. Fleets of unlike names run together.
+    """
 
     model = NAME
 
-    def __init__(self, family: str, options: Mapping[str, object], work: Path) -> None:
+    def __init__(
+        self,
+        family: str,
+        options: Mapping[str, object],
+        work: Path,
+        *,
+        name: str = NAME,
+        service: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        self._name = name
         self._models = work / "models.yaml"
-        service = {
+        entry = {
             "name": "model",
             "family": family,
             "resources": {"memory": "4GiB"},
             "models": [{"id": NAME, **options}],
+            **(service or {}),
         }
-        self._models.write_text(yaml.safe_dump({"services": [service]}))
-        self._settings = Settings().model_copy(
-            update={"host": "127.0.0.1", "port": free_port(), "log_level": "WARNING", "api_keys_file": None}
-        )
+        self._models.write_text(yaml.safe_dump({"services": [entry]}))
+        local = {"host": "127.0.0.1", "port": free_port(), "log_level": "WARNING", "api_keys_file": None}
+        self._settings = Settings().model_copy(update={**local, **(settings or {})})
         self._state: FleetState | None = None
 
     @property
@@ -51,10 +64,10 @@ class BenchFleet:
         return self._state.url
 
     def start(self) -> None:
-        self._state = up(self._models, name=NAME, settings=self._settings, on_progress=lambda _: None)
+        self._state = up(self._models, name=self._name, settings=self._settings, on_progress=lambda _: None)
 
     def stop(self) -> None:
-        down(NAME, self._settings.home)
+        down(self._name, self._settings.home)
 
     def processes(self) -> list[psutil.Process]:
         return [] if self._state is None else descendants(self._state.pid)
@@ -66,7 +79,12 @@ class Fleet(BenchFleet):
     name = "Castalia"
 
     def __init__(self, folder: Path, work: Path) -> None:
-        options = {"source": f"file://{folder}", "max_batch_size": ROWS, "cache_memory": CACHE}
+        options = {
+            "source": f"file://{folder}",
+            "max_batch_size": ROWS,
+            "cache_memory": CACHE,
+            "prefix_cache": False,  # the jobs' prompts overlap, and no peer has one
+        }
         super().__init__("transformer", options, work)
 
     def cpu_seconds(self) -> Mapping[str, float]:

@@ -9,12 +9,16 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from services.cli.batch_commands import batch
 from services.cli.context import CliError, Tools
 from services.cli.fleet_commands import apply, down, status, up
 from services.cli.image_commands import image
+from services.cli.keys_commands import keys
+from services.cli.stores import upgrade
 from services.cli.talk_commands import chat, generate, models
+from services.cli.tenants_commands import tenants, usage
 from services.cli.train_commands import evaluate, train
-from services.cli.upkeep_commands import keys, manifest, pull
+from services.cli.upkeep_commands import manifest, pull
 
 
 class CastaliaGroup(TyperGroup):
@@ -82,6 +86,12 @@ app.command(
 )(image)
 app.command(
     epilog=(
+        "[bold]Examples:[/]\n\ncastalia batch requests.jsonl\n\n"
+        "castalia batch requests.jsonl --no-wait\n\ncastalia batch batch_1f0c... -o results.jsonl"
+    )
+)(batch)
+app.command(
+    epilog=(
         "[bold]Examples:[/]\n\ncastalia chat\n\n"
         'castalia chat --model smollm2-135m-instruct --system "You answer in rhymes."\n\n'
         'printf "Hello\\nAnd again\\n" | castalia chat'
@@ -102,6 +112,14 @@ app.command(
 )(train)
 app.command(epilog="[bold]Example:[/]\n\ncastalia evaluate digits-gan")(evaluate)
 app.add_typer(keys, name="keys")
+app.add_typer(tenants, name="tenants")
+app.command(epilog="[bold]Examples:[/]\n\ncastalia usage\n\ncastalia usage --tenant my-app --since 2026-01-01 --daily")(
+    usage
+)
+db = typer.Typer(help="Look after the store.", no_args_is_help=True)
+db.callback()(lambda: None)
+db.command("upgrade", epilog="[bold]Example:[/]\n\ncastalia db upgrade")(upgrade)
+app.add_typer(db, name="db")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ MOST_LOOKS = 7200  # half an hour: weights may have to be fetched and converted
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One service or model that differs; `fields` are the options that do, if it was there before and still is."""
+    """One service, model or route that differs; `fields` are the options that do, if it was and is there."""
 
     what: str
     kind: str
@@ -71,10 +71,12 @@ def wait_loaded(
 
 
 def _entries(fleet: FleetConfig) -> Mapping[tuple[str, str], Mapping[str, object]]:
-    """The options of every service and model, by kind and name. A model's service is one of its options."""
+    """The options of every service, model and route, by kind and name. A model's service is one of its options."""
     entries: dict[tuple[str, str], Mapping[str, object]] = {}
     for service in fleet.services:
         entries["service", service.name] = service.model_dump(exclude={"models"})
         for model in service.models:
             entries["model", model.id] = {"service": service.name, **model.model_dump()}
+    for route in fleet.routes:
+        entries["route", route.name] = route.model_dump()
     return entries

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -124,6 +125,44 @@ class Client:
                 raise CliError("an image was damaged on its way: its content hash differs")
             yield picture
 
+    def upload(self, path: Path, purpose: str) -> dict[str, Any]:
+        """POST /v1/files, piece by piece; gives the file's object."""
+        try:
+            with path.open("rb") as file, self._failures():
+                response = self._http.post("/v1/files", data={"purpose": purpose}, files={"file": (path.name, file)})
+        except OSError as error:
+            raise CliError(f"cannot read {path}: {error.strerror}") from error
+        return _object(response)
+
+    def download(self, file_id: str, path: Path) -> None:
+        """GET the content of a file, piece by piece. Nothing is left at `path` if it breaks off."""
+        half = path.with_name(f"{path.name}.part")
+        with self._failures(), self._http.stream("GET", f"/v1/files/{file_id}/content") as response:
+            if response.status_code != HTTPStatus.OK:
+                response.read()
+            _check(response)
+            try:
+                with half.open("wb") as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+                half.replace(path)
+            except OSError as error:
+                raise CliError(f"cannot write {path}: {error.strerror}") from error
+            finally:
+                half.unlink(missing_ok=True)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """GET a JSON object."""
+        with self._failures():
+            response = self._http.get(path)
+        return _object(response)
+
+    def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """POST a JSON object; gives the one that is answered."""
+        with self._failures():
+            response = self._http.post(path, json=body)
+        return _object(response)
+
     def _answer(self, path: str, body: Mapping[str, object]) -> Generator[Delta | End]:
         reason: str | None = None
         usage: Mapping[str, int] = {}
@@ -178,6 +217,17 @@ def _check(response: httpx.Response) -> None:
         message = f"{response.reason_phrase or 'no reason given'} (not an answer of a Castalia gateway)"
     request_id = response.headers.get("x-request-id")
     raise CliError(f"{response.status_code} {message}" + (f" [x-request-id: {request_id}]" if request_id else ""))
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    _check(response)
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CliError(f"{response.url} did not answer with a JSON object; is it a Castalia gateway?")
+    return cast(dict[str, Any], found)
 
 
 def _message(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
@@ -38,19 +39,23 @@ def up(
 ) -> None:
     """Start a fleet on this machine: fetch its models, start Ray, and wait until it answers."""
     from services.cli.fetching import fetch_all, load_models
+    from services.gateway.auth import is_loopback
 
     found = settings(port=port, host=host)
     out = tools(ctx).out
     config = load_models(models)
     _refuse_relative(config)
+    _refuse_missing_keys(config)
     fleets = tools(ctx).fleets()
-    fetch_all([model.source for service in config.services for model in service.models], found.home, tools(ctx).err)
+    fetch_all(list(config.sources.values()), found.home, tools(ctx).err)
     with _failures(), ExitStack() as stack:
         waiting = stack.enter_context(tools(ctx).err.status(f"starting fleet '{name}'"))
 
         def ready(state: FleetState) -> None:
             waiting.stop()
             out.print(welcome(state, config), markup=False, highlight=False, soft_wrap=True)
+            if found.api_keys_file is None and not is_loopback(found.host):
+                out.print(f"Nobody gets in without a key; make one with: {program()} keys create NAME", highlight=False)
             out.print("Ctrl-C stops it." if not detach else f"Stop it with: {program()} down {name}", highlight=False)
 
         def progress(message: str) -> None:
@@ -80,7 +85,7 @@ def apply(
     state = _running(fleets.list_states(home), name, to="change")
     config = load_models(Path(state.models))
     _refuse_relative(config)
-    fetch_all([model.source for service in config.services for model in service.models], home, err)
+    fetch_all(list(config.sources.values()), home, err)
     with _failures(), err.status(f"fleet '{state.name}' follows {state.models}"):
         before = fleets.applied_config(state.name, home)
         fleets.reload(state.name, home)
@@ -147,11 +152,17 @@ def _running(states: list[FleetState], name: str | None, *, to: str) -> FleetSta
 
 def _refuse_relative(config: FleetConfig) -> None:
     """The fleet's processes do not run in this folder: a relative path would mean another place there."""
-    for service in config.services:
-        for model in service.models:
-            if model.source.startswith("file://") and not model.source.startswith("file:///"):
-                absolute = Path(model.source.removeprefix("file://")).absolute()
-                raise CliError(f"model {model.id!r}: a fleet needs absolute paths; write file://{absolute}")
+    for model, source in config.sources.items():
+        if source.startswith("file://") and not source.startswith("file:///"):
+            absolute = Path(source.removeprefix("file://")).absolute()
+            raise CliError(f"model {model!r}: a fleet needs absolute paths; write file://{absolute}")
+
+
+def _refuse_missing_keys(config: FleetConfig) -> None:
+    """The fleet's processes inherit this environment, and with it the keys of remote servers."""
+    for service in config.upstreams:
+        if service.secret_env is not None and not os.environ.get(service.secret_env):
+            raise CliError(f"service {service.name!r} takes its key from {service.secret_env}, which is not set")
 
 
 @contextmanager

@@ -1,21 +1,13 @@
-"""Owns the commands that look after weights and keys: pull, manifest, keys."""
+"""Owns the commands that look after weights: pull, manifest."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.cli.context import CliError, settings, tools
-
-keys = typer.Typer(help="Make the API keys that clients show to a gateway.", no_args_is_help=True)
-
-
-@keys.callback()
-def _keys() -> None:  # pyright: ignore[reportUnusedFunction] - keeps `new` a subcommand while it is the only one
-    pass
 
 
 def pull(
@@ -32,7 +24,7 @@ def pull(
     wanted = wanted or []
     known: dict[str, str] = {}
     if not wanted or any("://" not in name for name in wanted):
-        known = {model.id: model.source for service in load_models(models).services for model in service.models}
+        known = load_models(models).sources
     if unknown := [name for name in wanted if "://" not in name and name not in known]:
         raise CliError(f"{models} has no model {unknown[0]!r}; it has: {', '.join(known)}")
     home = settings().home
@@ -62,38 +54,3 @@ def manifest(
         highlight=False,
         soft_wrap=True,
     )
-
-
-@keys.command("new", epilog="[bold]Example:[/]\n\ncastalia keys new my-app --file keys.txt")
-def new(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The tenant that the key stands for.")],
-    file: Annotated[
-        Path | None,
-        typer.Option(envvar="CASTALIA_API_KEYS_FILE", help="Append the key's hash to this file."),
-    ] = None,
-) -> None:
-    """Make an API key. The key is shown once, on standard output; the gateway's file holds only its hash."""
-    from services.gateway.auth import new_key
-
-    try:
-        key, line = new_key(name)
-    except ValueError as error:
-        raise CliError(str(error)) from error
-    err = tools(ctx).err
-    if file is None:
-        err.print(f"Put this line into the gateway's CASTALIA_API_KEYS_FILE:\n{line}", highlight=False, soft_wrap=True)
-    else:
-        _append(file, line)
-        err.print(f"The hash is in {file}; this is the key, shown once:", highlight=False, soft_wrap=True)
-    tools(ctx).out.print(key, markup=False, highlight=False, soft_wrap=True)
-
-
-def _append(file: Path, line: str) -> None:
-    """Add a line to a file that only its owner may read."""
-    try:
-        with os.fdopen(os.open(file, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600), "r+") as keys_file:
-            text = keys_file.read()
-            keys_file.write(("\n" if text and not text.endswith("\n") else "") + line + "\n")
-    except OSError as error:
-        raise CliError(f"cannot write {file}: {error.strerror}") from error

@@ -41,7 +41,7 @@ def welcome(state: FleetState, config: FleetConfig) -> str:
     first: dict[str, str] = {}
     for service in config.services:
         for model in service.models:
-            for task in model.TASKS:
+            for task in model.does:
                 first.setdefault(task, model.id)
     options = "" if state.url == DEFAULT_URL else f" --url {state.url}"
     things = [

@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 from services.engine.admission import row_costs
+from services.engine.backlog import Share, Waiting
 from services.engine.contract import Params, Sampler
 from services.engine.engine import Engine
 from services.engine.errors import Draining, EngineError, EngineUnhealthy, UnknownModel
@@ -19,7 +20,8 @@ from services.engine.worker import Answer, Command, Job, Worker
 
 
 class AsyncEngine:
-    """An engine on a thread of its own, for one event loop. All methods are that loop's, except `stats` (any thread's).
+    """An engine on a thread of its own, for one event loop. Its methods are that loop's, but `stats` and `waiting`,
+    which are any thread's.
 
     No method waits for a running step, except those that are coroutines. If the thread dies or the device fails, every
     unfinished row ends with ERROR, `health` raises, and no more work is taken. `max_outbox` is explained at
@@ -71,7 +73,8 @@ class AsyncEngine:
         submission = Submission(len(rows), max_outbox=self._max_outbox, abort=self._worker.abort)
         refuse = partial(self._fail, submission)
         now = self._engine.clock()
-        self._worker.put(Job(submission, model, rows, cost, tenant, weight, priority, deadline, now, refuse))
+        share = Share(priority, tenant, weight)
+        self._worker.put(Job(submission, model, rows, cost, share, deadline, now, refuse))
         self._open.add(submission)
         self._idle.clear()
         return submission
@@ -113,6 +116,10 @@ class AsyncEngine:
     def stats(self) -> Mapping[str, ModelStats]:
         """Counters by model, as of the last step boundary."""
         return self._engine.stats()
+
+    def waiting(self, model: str) -> tuple[Waiting, ...]:
+        """What waits for a model now, by priority and tenant, with all that was submitted."""
+        return self._engine.waiting(model)
 
     def _check_alive(self) -> None:
         if self._ended is not None:

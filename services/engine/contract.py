@@ -60,9 +60,10 @@ class Task(Protocol[RequestT_contra, ParamsT_co, ChunkT_contra, EventT_co]):
     # Whether `encode` takes more than a fraction of a millisecond, and so runs on a worker thread.
     encodes_slowly: ClassVar[bool]
 
-    def prepare(self, request: RequestT_contra) -> Sequence[ParamsT_co]:
+    def prepare(self, request: RequestT_contra, salt: str = "") -> Sequence[ParamsT_co]:
         """Check bounds and fan the request out into independent rows. Runs on a worker thread.
 
+        Rows of equal salts may share what is kept of their prompts, rows of unequal ones nothing that time could tell.
         Raises a typed client error (4xx) for what can never run. Row i's seed is derived from (seed, i).
         """
         ...

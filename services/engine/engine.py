@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.engine.admission import check_room, row_costs
+from services.engine.backlog import Backlog, Share, Waiting
 from services.engine.contract import FinishReason, Params, Sampler, StepOutput
 from services.engine.errors import DeviceFailure, EngineError, EngineUnhealthy, ModelBusy, RowFailed, UnknownModel
 from services.engine.rows import Group, Model, Output, Row, SortedRows
@@ -21,10 +22,12 @@ class Engine:
     """Iteration-level batching (Orca, OSDI '22): rows join and leave running batches at step boundaries.
 
     `step()` passes one boundary and steps one group: rows of one model with equal batch keys. Groups take turns.
-    `max_waiting_cost` bounds what may wait, over all models, in units of cost. A request counts whole when it is
-    submitted, even if it would start at once, so the bound is also the largest request accepted.
+    `max_waiting_cost` bounds what one tenant may have waiting in one priority, over all models, in units of cost: no
+    tenant takes another's room. A request counts whole when it is submitted, even if it would start at once, so the
+    bound is also the largest request accepted.
 
-    Every row ends with exactly one final `Output`. Not thread-safe, except for `stats` and `models`.
+    Every row ends with exactly one final `Output`. Not thread-safe, except for `stats`, `models`, `waiting` and
+    `check_room`.
     """
 
     def __init__(
@@ -42,8 +45,7 @@ class Engine:
         self._last_request = 0
         self._deadlines = SortedRows(lambda row: (row.deadline, row.request, row.index))
         self._turns: dict[Group, None] = {}  # groups with running rows; the first is next
-        self._waiting_rows = 0
-        self._waiting_cost = 0.0
+        self.backlog = Backlog()  # rows that wait here, and what is on its way in from other threads
         self._outputs: list[Output] = []
         self._failure: DeviceFailure | None = None
         for model, sampler in samplers.items():
@@ -52,10 +54,6 @@ class Engine:
     @property
     def models(self) -> frozenset[str]:
         return frozenset(self._models)
-
-    @property
-    def waiting_cost(self) -> float:
-        return self._waiting_cost
 
     @property
     def has_work(self) -> bool:
@@ -76,13 +74,21 @@ class Engine:
         """Counters of every model that was ever registered, by id. Safe from any thread."""
         return {model: counters.snapshot() for model, counters in self._counters.items()}
 
+    def waiting(self, model: str) -> tuple[Waiting, ...]:
+        """What waits for a model, by priority and tenant. Safe from any thread."""
+        return self.backlog.of(model)
+
+    def check_room(self, share: Share, cost: float) -> None:
+        """QueueFull if the tenant has too much waiting to add this. Safe from any thread."""
+        check_room(limit=self.max_waiting_cost, waiting=self.backlog.cost(share), cost=cost)
+
     def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None:
         """Host a model. ValueError if the id is taken or the sampler takes no rows."""
         if model in self._models:
             raise ValueError(f"model {model!r} is registered already")
         if sampler.max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1, got {sampler.max_batch_size}")
-        counters = self._counters.get(model) or ModelCounters()
+        counters = self._counters.get(model) or ModelCounters(sampler.max_batch_size)
         self._counters = {**self._counters, model: counters}
         self._models = {**self._models, model: Model(model, sampler, counters)}
 
@@ -105,22 +111,32 @@ class Engine:
     ) -> int:
         """Queue a request's rows, all or none, and return its id. `deadline` and `submitted_at` are clock times.
 
-        Raises EngineUnhealthy, UnknownModel, QueueFull, ValueError for no rows or a bad cost or weight, and what
-        the sampler's `batch_key` raises.
+        Raises QueueFull, and what `accept` does.
+        """
+        share = Share(priority, tenant, weight)
+        self.check_room(share, sum(row_costs(rows, weight=weight, deadline=deadline)))
+        return self.accept(model, rows, share, deadline=deadline, submitted_at=submitted_at)
+
+    def accept(
+        self, model: str, rows: Sequence[Params], share: Share, *, deadline: float | None, submitted_at: float | None
+    ) -> int:
+        """As `submit`, for what has passed `check_room`.
+
+        Raises EngineUnhealthy, UnknownModel, ValueError for no rows or a bad cost or weight, and what the sampler's
+        `batch_key` raises.
         """
         if self._failure is not None:
             raise EngineUnhealthy(str(self._failure)) from self._failure
         hosted = self._model(model)
-        costs = row_costs(rows, weight=weight, deadline=deadline)
-        check_room(limit=self.max_waiting_cost, waiting=self._waiting_cost, cost=sum(costs))
+        costs = row_costs(rows, weight=share.weight, deadline=deadline)
         keys = [hosted.sampler.batch_key(params) for params in rows]
         frozenset(keys)  # a key that cannot be hashed is refused while nothing is queued yet
         now = self.clock() if submitted_at is None else submitted_at
         self._last_request = request = self._last_request + 1
         live = self._requests[request] = {}
         for index, (params, cost, key) in enumerate(zip(rows, costs, keys, strict=True)):
-            ticket = hosted.order.enter(tenant=tenant, weight=weight, priority=priority, cost=cost)
-            row = live[index] = Row(request, index, params, cost, hosted.group(key), ticket, now, deadline)
+            ticket = hosted.order.enter(tenant=share.tenant, weight=share.weight, priority=share.priority, cost=cost)
+            row = live[index] = Row(request, index, params, cost, hosted.group(key), ticket, share, now, deadline)
             self._enter_queue(row)
         return request
 
@@ -191,10 +207,10 @@ class Engine:
                 self._finish(row, FinishReason.ERROR, error=cause)
             return True
         self._leave_queue(row, served=True)
-        row.state, row.started = state, True
+        row.state, row.started_at = state, self.clock()
         row.group.running.append(row)
         self._turns.setdefault(row.group)
-        model.counters.started()
+        model.counters.started(row.cost)
         return True
 
     def _step_group(self, group: Group) -> None:
@@ -214,7 +230,7 @@ class Engine:
                 self._failure = outcome
             else:
                 self._finish(row, FinishReason.ERROR, error=outcome)
-        group.model.counters.stepped(len(rows), units, now - began)
+        group.model.counters.stepped(len(rows), units, now - began, at=now)
 
     def _apply(self, row: Row, output: StepOutput[Any], now: float) -> None:
         row.units += output.units
@@ -245,14 +261,15 @@ class Engine:
             del self._requests[row.request]
         if row.deadline is not None:
             self._deadlines.remove(row)
-        if row.started:
+        if row.started_at is not None:
             self._leave_batch(row)
         else:
             self._leave_queue(row, served=False)
         group = row.group
         if group.empty:
             del group.model.groups[group.key]
-        group.model.counters.finished(reason, ran=row.started)
+        ran_s = None if row.started_at is None else self.clock() - row.started_at
+        group.model.counters.finished(reason, cost=row.cost, units=row.units, ran_s=ran_s)
         self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error))
 
     def _leave_batch(self, row: Row) -> None:
@@ -269,15 +286,12 @@ class Engine:
         row.group.waiting.add(row)
         if row.deadline is not None:
             self._deadlines.add(row)
-        self._waiting_rows += 1
-        self._waiting_cost += row.cost
+        self.backlog.enter(row.group.model.id, row.share, row.cost)
         row.group.model.counters.enqueued(row.cost)
 
     def _leave_queue(self, row: Row, *, served: bool) -> None:
         model = row.group.model
         row.group.waiting.remove(row)
         (model.order.serve if served else model.order.drop)(row.ticket)
-        self._waiting_rows -= 1
-        # An empty queue costs exactly 0, so that rounding never adds up.
-        self._waiting_cost = self._waiting_cost - row.cost if self._waiting_rows else 0.0
+        self.backlog.leave(model.id, row.share, row.cost)
         model.counters.dequeued(row.cost, self.clock() - row.submitted_at)

@@ -50,6 +50,12 @@ class FairOrder:
         """How many (priority, tenant) accounts are held; 0 when nothing waits."""
         return sum(len(each.accounts) for each in self._classes.values())
 
+    def waiting(self, *, tenant: str, priority: int) -> int:
+        """How many rows of the tenant wait in this priority."""
+        level = self._classes.get(priority)
+        account = None if level is None else level.accounts.get(tenant)
+        return 0 if account is None else account.waiting
+
     def enter(self, *, tenant: str, weight: float, priority: int, cost: float) -> Ticket:
         """The place of a new row. `cost` is in the model's unit and at least 0, `weight` is over 0, both are finite."""
         level = self._classes.setdefault(priority, _Class(0.0, {}))

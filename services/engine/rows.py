@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from services.engine.backlog import Share
 from services.engine.contract import FinishReason, Params, Sampler
 from services.engine.errors import EngineError
 from services.engine.policy import FairOrder, Ticket
@@ -40,10 +41,11 @@ class Row:
     cost: float
     group: Group
     ticket: Ticket
+    share: Share
     submitted_at: float
     deadline: float | None
     state: Any = None
-    started: bool = False  # `state` is live and must be released
+    started_at: float | None = None  # once it is set, `state` is live and must be released
     units: float = 0.0
     delivered: bool = False  # a chunk was
 

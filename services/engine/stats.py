@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,11 @@ from services.engine.contract import FinishReason
 # Seconds. A step aims at 5 to 50 ms; a wait may last as long as a request is allowed to.
 STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+_WELL = (FinishReason.STOP, FinishReason.LENGTH)
+PACE_MEMORY_S = 10.0  # seconds with a queue after which a measured rate counts for 1/e
+PACE_MEMORY_ROWS = 16  # the same in ended rows as large as the largest, for what is measured by the row
+LARGEST_MEMORY_ROWS = 1000  # ended rows after which the largest counts for 1/e of its size
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +30,27 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a model has been of late. None: it has not been seen yet.
+
+    `units_per_second` is of all rows together, over the time in which some row had to wait: what a queue drains at. An
+    emptier batch makes fewer units a second, and says nothing of that. `seconds_per_unit` is what a row took from its
+    start to its end, however it ended. `used` is the work done over the cost, of rows that ended well.
+    """
+
+    units_per_second: float | None = None
+    seconds_per_unit: float | None = None
+    used: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStats:
-    """One model's gauges (`waiting_*`, `running_rows`) and counters, which only grow."""
+    """One model's gauges (`waiting_*`, `running_*`, `pace`, `free_rows`) and counters, which only grow."""
 
     waiting_rows: int
     waiting_cost: float
     running_rows: int
+    running_cost: float
     steps: int
     row_steps: int  # rows stepped, summed over steps: row_steps / steps is the mean batch occupancy
     units: float
@@ -37,6 +58,32 @@ class ModelStats:
     queue_seconds: Histogram  # rows that left the queue, to run or not
     first_chunk_seconds: Histogram  # from submission
     step_seconds: Histogram
+    pace: Pace
+    free_rows: int  # places in the batch; 0 while rows wait that found none, or did not fit
+
+
+class _Fading:
+    """A ratio of two sums in which older terms count ever less: exponentially weighted, over and under alike."""
+
+    __slots__ = ("_largest", "_over", "_under")
+
+    def __init__(self) -> None:
+        self._over = self._under = self._largest = 0.0
+
+    @property
+    def value(self) -> float | None:
+        return self._over / self._under if self._under > 0 else None
+
+    def add(self, over: float, under: float, *, keep: float) -> None:
+        """`keep` in [0, 1] is what all earlier terms still count for."""
+        self._over = keep * self._over + over
+        self._under = keep * self._under + under
+
+    def add_row(self, over: float, under: float) -> None:
+        """A row counts by its size: a thousand small ones do not make a few large ones forgotten."""
+        self._largest = max(under, self._largest * (1 - 1 / LARGEST_MEMORY_ROWS))
+        if self._largest > 0:
+            self.add(over, under, keep=1 - under / (PACE_MEMORY_ROWS * self._largest))
 
 
 class _Observations:
@@ -56,13 +103,18 @@ class _Observations:
 
 
 class ModelCounters:
-    """Counts what happens to one model's rows. Every method is safe from any thread; all times are in seconds."""
+    """Counts what happens to one model's rows. Every method is safe from any thread; all times are in seconds.
 
-    def __init__(self) -> None:
+    `places` is how many rows its batch takes.
+    """
+
+    def __init__(self, places: int = 0) -> None:
         self._lock = Lock()
+        self._places = places
         self._waiting_rows = 0
         self._waiting_cost = 0.0
         self._running_rows = 0
+        self._running_cost = 0.0
         self._steps = 0
         self._row_steps = 0
         self._units = 0.0
@@ -70,6 +122,8 @@ class ModelCounters:
         self._queue = _Observations(WAIT_BOUNDS)
         self._first_chunk = _Observations(WAIT_BOUNDS)
         self._step = _Observations(STEP_BOUNDS)
+        self._queued_at: float | None = None  # the last step's end, if a row had to wait through it
+        self._rate, self._row, self._used = _Fading(), _Fading(), _Fading()
 
     def enqueued(self, cost: float) -> None:
         with self._lock:
@@ -83,25 +137,40 @@ class ModelCounters:
             self._waiting_cost = self._waiting_cost - cost if self._waiting_rows else 0.0
             self._queue.observe(seconds)
 
-    def started(self) -> None:
+    def started(self, cost: float) -> None:
         with self._lock:
             self._running_rows += 1
+            self._running_cost += cost
 
     def first_chunk(self, seconds: float) -> None:
         with self._lock:
             self._first_chunk.observe(seconds)
 
-    def stepped(self, rows: int, units: float, seconds: float) -> None:
+    def stepped(self, rows: int, units: float, seconds: float, *, at: float) -> None:
+        """A step ended at a time. Rows that wait at its end had to: whatever could start did so before it."""
         with self._lock:
             self._steps += 1
             self._row_steps += rows
             self._units += units
             self._step.observe(seconds)
+            if self._queued_at is not None and self._waiting_rows:
+                passed = at - self._queued_at  # with the turns that other models took meanwhile
+                self._rate.add(units, passed, keep=math.exp(-passed / PACE_MEMORY_S))
+            self._queued_at = at if self._waiting_rows else None
 
-    def finished(self, reason: FinishReason, *, ran: bool) -> None:
+    def finished(self, reason: FinishReason, *, cost: float, units: float, ran_s: float | None) -> None:
+        """A row ended after it had run for so long; None: it never started."""
         with self._lock:
             self._finished[reason] += 1
-            self._running_rows -= ran
+            if ran_s is None:
+                return
+            self._running_rows -= 1
+            self._running_cost = self._running_cost - cost if self._running_rows else 0.0
+            if units <= 0:
+                return
+            self._row.add_row(ran_s, units)
+            if reason in _WELL:
+                self._used.add_row(units, cost)
 
     def snapshot(self) -> ModelStats:
         with self._lock:
@@ -109,6 +178,7 @@ class ModelCounters:
                 self._waiting_rows,
                 self._waiting_cost,
                 self._running_rows,
+                self._running_cost,
                 self._steps,
                 self._row_steps,
                 self._units,
@@ -116,4 +186,6 @@ class ModelCounters:
                 self._queue.snapshot(),
                 self._first_chunk.snapshot(),
                 self._step.snapshot(),
+                Pace(self._rate.value, self._row.value, self._used.value),
+                0 if self._queued_at is not None else max(0, self._places - self._running_rows),
             )

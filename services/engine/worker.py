@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Condition, Lock, Thread
 
-from services.engine.admission import check_room
+from services.engine.backlog import Share
 from services.engine.contract import Params
 from services.engine.engine import Engine
 from services.engine.errors import EngineError, EngineUnhealthy, RowFailed
@@ -30,9 +30,7 @@ class Job:
     model: str
     rows: Sequence[Params]
     cost: float
-    tenant: str
-    weight: float
-    priority: int
+    share: Share
     deadline: float | None
     submitted_at: float
     refuse: Callable[[EngineError], None]  # called on the event loop if the engine does not take the job
@@ -51,7 +49,6 @@ class _Inbox:
     jobs: list[Job] = field(default_factory=list[Job])
     aborts: list[Submission] = field(default_factory=list[Submission])
     commands: list[Command] = field(default_factory=list[Command])
-    cost: float = 0.0  # of the jobs
 
     def __bool__(self) -> bool:
         return bool(self.jobs or self.aborts or self.commands)
@@ -69,9 +66,8 @@ class Worker:
         self._engine = engine
         self._deliver = deliver
         self._ended = ended
-        self._wake = Condition(Lock())  # guards the next three
+        self._wake = Condition(Lock())  # guards the next two
         self._inbox = _Inbox()
-        self._waiting_cost = 0.0  # the engine's since its last boundary, and that of jobs on their way into it
         self._stopping = False
         self._requests: dict[Submission, int] = {}  # live ones, and the way back; the thread's own
         self._submissions: dict[int, Submission] = {}
@@ -89,12 +85,11 @@ class Worker:
         return thread
 
     def put(self, job: Job) -> None:
-        """Queue the job for the next boundary, or raise QueueFull."""
+        """Queue the job for the next boundary, or raise QueueFull. From here on its cost counts as waiting."""
+        self._engine.check_room(job.share, job.cost)
+        self._engine.backlog.enter(job.model, job.share, job.cost, rows=len(job.rows))
         with self._wake:
-            waiting = self._waiting_cost + self._inbox.cost
-            check_room(limit=self._engine.max_waiting_cost, waiting=waiting, cost=job.cost)
             self._inbox.jobs.append(job)
-            self._inbox.cost += job.cost
             self._wake.notify()
 
     def abort(self, submission: Submission) -> None:
@@ -138,12 +133,9 @@ class Worker:
             if self._stopping:
                 return False
             inbox, self._inbox = self._inbox, _Inbox()
-            self._waiting_cost += inbox.cost
         self._busy_since = self._engine.clock()
         answers = self._take(inbox)
         self._engine.pass_boundary()
-        with self._wake:
-            self._waiting_cost = self._engine.waiting_cost
         outputs = self._route(self._engine.advance())
         self._busy_since = None
         if outputs or answers:
@@ -164,15 +156,10 @@ class Worker:
         return answers
 
     def _submit(self, job: Job) -> EngineError | None:
+        self._engine.backlog.leave(job.model, job.share, job.cost, rows=len(job.rows))  # the engine counts each
         try:
-            request = self._engine.submit(
-                job.model,
-                job.rows,
-                tenant=job.tenant,
-                weight=job.weight,
-                priority=job.priority,
-                deadline=job.deadline,
-                submitted_at=job.submitted_at,
+            request = self._engine.accept(
+                job.model, job.rows, job.share, deadline=job.deadline, submitted_at=job.submitted_at
             )
         except EngineError as error:
             return error

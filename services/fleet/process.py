@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.1
 WATCH_S = 1.0
 READY_S = 60.0
+UNREADABLE = (ValidationError, yaml.YAMLError, OSError, UnicodeError)  # what a models.yaml is that cannot be applied
 REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - every address, and how to reach it from here
 # Short: Ray and HAProxy put Unix sockets below it, whose paths are limited to 107 bytes.
 TEMPORARY = Path("/tmp")  # noqa: S108 - mkdtemp makes a folder of our own, with mode 0700
@@ -47,6 +49,8 @@ class FleetProcess:
         self._folder = folder
         self._signals = Signals()
         self._head: RayHead | None = None
+        self._running: FleetConfig | None = None  # what was last applied
+        self._unread = ""  # why a models.yaml that was to take the place of another could not
 
     def run(self) -> None:
         """Until a signal. Raises whatever keeps it from starting, and FleetError if Ray ends on its own."""
@@ -96,40 +100,74 @@ class FleetProcess:
 
     def _reload(self, head: RayHead) -> None:
         """Apply models.yaml as it is now. If it cannot be read, nothing changes; either way the fleet serves on."""
-        error = ""
+        error = self._unread = ""
         try:
             self._apply(head)
-        except (FleetError, ValidationError, yaml.YAMLError, OSError) as failure:
+        except (FleetError, *UNREADABLE) as failure:
             error = str(failure)
             log.error("not_applied", error=error)
-        self._file.update(error=error, reloads=self._file.state.reloads + 1)
+        self._file.update(error=error or self._unread, reloads=self._file.state.reloads + 1)
 
     def _apply(self, head: RayHead) -> None:
-        """Until everything runs. A reload that is asked for meanwhile takes the place of what is being applied."""
-        fleet = self._deploy(head)
+        """Until everything runs. A reload that is asked for meanwhile takes the place of what is being applied, if it
+        can be read.
+
+        Services that leave do so last: until the gateway leads nobody to them.
+        """
+        fleet: FleetConfig | None = load_fleet_config(self._config_path)
+        while fleet is not None:
+            leaving = self._leaving(head, fleet)
+            newer = self._take_over(head, fleet, leaving) if leaving else None
+            newer = newer or self._take_over(head, fleet, [])
+            if newer is None:
+                self._running = fleet
+                self._file.applied(fleet)
+            fleet = newer
+
+    def _leaving(self, head: RayHead, fleet: FleetConfig) -> list[dict[str, Any]]:
+        """The applications that run well and that the configuration no longer has, as they are."""
+        if self._running is None:
+            return []
+        try:
+            statuses = head.statuses()
+        except FleetError:  # one is broken, and may be the one that leaves for that reason
+            return []
+        before: list[dict[str, Any]] = serve_config(self._running, self._settings)["applications"]
+        gone = [each for each in before if each["name"] not in _names(fleet)]
+        return [each for each in gone if statuses.get(each["name"]) == "RUNNING"]
+
+    def _take_over(self, head: RayHead, fleet: FleetConfig, leaving: list[dict[str, Any]]) -> FleetConfig | None:
+        """Deploy, and wait until everything runs; return at once with a newer configuration that is asked for."""
+        config = serve_config(fleet, self._settings)
+        self._progress("deploying")
+        head.deploy({**config, "applications": [*leaving, *config["applications"]]})
+        names = _names(fleet) | {application["name"] for application in leaving}
         deadline = time.monotonic() + APPLY_S
         seen: dict[str, str] = {}
-        while set(seen) != _names(fleet) or set(seen.values()) != {"RUNNING"}:
+        while set(seen) != names or set(seen.values()) != {"RUNNING"}:
             if time.monotonic() >= deadline:
-                late = ", ".join(sorted(name for name in _names(fleet) if seen.get(name) != "RUNNING"))
+                late = ", ".join(sorted(name for name in names if seen.get(name) != "RUNNING"))
                 raise FleetError(f"not running after {APPLY_S:g} s: {late or 'what was removed still ends'}")
             self._signals.wait(POLL_S)
-            if self._signals.take_reload():
-                fleet = self._deploy(head)
-                deadline = time.monotonic() + APPLY_S
+            if self._signals.take_reload() and (newer := self._newer()) is not None:
+                return newer
             now = head.statuses()
             for name in sorted(now):
                 if now[name] != seen.get(name):
                     self._progress(f"{name}: {now[name].lower()}")
             seen = now
         self._wait_ready()
-        self._file.applied(fleet)
+        return None
 
-    def _deploy(self, head: RayHead) -> FleetConfig:
-        fleet = load_fleet_config(self._config_path)
-        self._progress("deploying")
-        head.deploy(serve_config(fleet, self._settings))
-        return fleet
+    def _newer(self) -> FleetConfig | None:
+        """models.yaml as it is now; None, and a note of why, if it cannot be read."""
+        self._unread = ""
+        try:
+            return load_fleet_config(self._config_path)
+        except UNREADABLE as failure:
+            self._unread = str(failure)
+            log.error("not_applied", error=self._unread)
+            return None
 
     def _wait_ready(self) -> None:
         url = f"{self._file.state.url}/readyz"
@@ -154,7 +192,7 @@ class FleetProcess:
 
 
 def _names(fleet: FleetConfig) -> set[str]:
-    return {service.name for service in fleet.services} | {GATEWAY_APP}
+    return {service.name for service in fleet.hosted} | {GATEWAY_APP}
 
 
 def run(config_path: Path, *, name: str, settings: Settings) -> int:

@@ -1,25 +1,25 @@
-"""Owns API keys: who may call, and as which tenant. Never keeps, logs or echoes a key.
-
-A key is 256 random bits, and the file holds its SHA-256. A plain hash is right here: slow, salted hashes (scrypt,
-Argon2) protect secrets that can be guessed, and 2^256 keys cannot be, while a slow hash would cost every request its
-time and let anybody burn the gateway's with wrong keys.
-"""
+"""Owns who may call, and as which tenant: by a file of keys, or by the store. Never keeps, logs or echoes a key."""
 
 from __future__ import annotations
 
 import hmac
 import re
-import secrets
-from collections.abc import Mapping
-from hashlib import sha256
+import time
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Protocol
 
+from services.gateway.api_keys import TENANT_NAME, check_tenant_name, digest, digest_in, make_key
 from services.gateway.logs import Log
+from services.gateway.store.database import Store
+from services.gateway.store.directory import Directory
+from services.gateway.store_keys import StoreKeys
+from services.gateway.tenants import Tenant
 from shared.config.settings import Settings
 from shared.errors import InvalidApiKey
 
-_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}):([0-9a-f]{64})")
+_LINE = re.compile(rf"({TENANT_NAME}):([0-9a-f]{{64}})")
 Stamp = tuple[int, int, int]
 
 
@@ -27,20 +27,32 @@ class KeyFileError(Exception):
     """The file of keys cannot be read, or a line is not `name:sha256`; the message never holds a line's text."""
 
 
-class UnprotectedHost(Exception):
-    """The gateway would listen beyond this machine without keys."""
-
-
 def new_key(name: str) -> tuple[str, str]:
     """Make a key for a tenant: the key itself, shown once, and the line for the file of keys.
 
     Raises ValueError for a name that the file could not hold.
     """
-    key = f"sk-castalia-{secrets.token_urlsafe(32)}"
-    line = f"{name}:{sha256(key.encode()).hexdigest()}"
-    if _LINE.fullmatch(line) is None:
-        raise ValueError("a key's name has 1 to 64 letters, digits, dots, dashes or underscores")
-    return key, line
+    check_tenant_name(name)
+    key = make_key()
+    return key, f"{name}:{digest(key).hex()}"
+
+
+class Keys(Protocol):
+    """Who may call."""
+
+    def tenant_of(self, authorization: str | None) -> Tenant:
+        """The tenant of an Authorization header. Raises InvalidApiKey, which never says why a key is wrong."""
+        ...
+
+    def tenant_named(self, name: str) -> Tenant | None:
+        """The tenant as it is now, for work that it left here; None if it may not call any more."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to follow changes. What raises here must keep the gateway from starting."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Keyring:
@@ -53,20 +65,27 @@ class Keyring:
         self._stamp = _stamp(path)
         self._tenants = _read(path)
 
-    def tenant_of(self, authorization: str | None) -> str:
+    def tenant_of(self, authorization: str | None) -> Tenant:
         """The tenant of an Authorization header. Raises InvalidApiKey, which never says why a key is wrong."""
-        scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise InvalidApiKey("Give an API key in the header 'Authorization: Bearer KEY'.")
+        wanted = digest_in(authorization)
         self._refresh()
-        digest = sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
         tenant: str | None = None
         for known, name in self._tenants.items():  # every key, however early one matches: the time tells nothing
-            if hmac.compare_digest(known, digest):
+            if hmac.compare_digest(known, wanted):
                 tenant = name
         if tenant is None:
             raise InvalidApiKey("The API key is not valid here.")
-        return tenant
+        return _trusted(tenant)
+
+    def tenant_named(self, name: str) -> Tenant | None:
+        self._refresh()
+        return _trusted(name) if name in self._tenants.values() else None
+
+    async def start(self) -> None:
+        """Each look-up looks at the file's time."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     def _refresh(self) -> None:
         """Read a changed file. A file that cannot be read leaves the keys as they were: a bad edit locks nobody out."""
@@ -81,19 +100,14 @@ class Keyring:
             self._log.error("api_keys_unreadable", cause=str(error))
 
 
-def make_keyring(settings: Settings, log: Log) -> Keyring | None:
-    """The keys that the settings ask for; None, only on loopback, lets everyone in.
+def make_keys(settings: Settings, store: Store, log: Log, *, now: Callable[[], float] = time.time) -> Keys:
+    """The file of keys if there is one, else the store's; on loopback alone these may let everyone in.
 
-    Raises UnprotectedHost or KeyFileError.
+    Raises KeyFileError.
     """
     if settings.api_keys_file is not None:
         return Keyring(settings.api_keys_file, log)
-    if not is_loopback(settings.host):
-        raise UnprotectedHost(
-            f"CASTALIA_HOST={settings.host} is reachable from other machines: set CASTALIA_API_KEYS_FILE, "
-            "or listen on 127.0.0.1"
-        )
-    return None
+    return StoreKeys(Directory(store, now=now), log, is_open=is_loopback(settings.host), now=now)
 
 
 def is_loopback(host: str) -> bool:
@@ -103,6 +117,11 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _trusted(name: str) -> Tenant:
+    """Whoever keeps a file of keys tells tenants apart, but hides nothing from them."""
+    return Tenant(name, is_operator=True)
 
 
 def _stamp(path: Path) -> Stamp:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Callable, Generator, Set
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -14,21 +15,61 @@ from starlette.requests import ClientDisconnect, Request
 from services.gateway.disconnects import ClientGone
 from services.gateway.forms import FORM, parse_form
 from services.gateway.validation import refusal_in, refusal_of
-from shared.errors import DeadlineExceeded, RequestTooLarge, UnsupportedMediaType
+from shared.errors import DeadlineExceeded, Overloaded, RequestTooLarge, RequestTooSlow, UnsupportedMediaType
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 # Checking a larger body takes long enough to delay the other requests: a thread shares the time with them.
 INLINE_BYTES = 64 * 1024
+# A large body may take longer than a small one, if it comes no slower than this.
+LEAST_BYTES_PER_S = 64 * 1024
+# Of all bodies that a gateway reads at one time: what is let in by its number alone could fill the memory.
+MOST_HELD = 256 * 2**20
+
+
+class BodyBudget:
+    """How many bytes of unread and unchecked bodies a gateway holds: first come, first served. For one event loop."""
+
+    def __init__(self, most: int = MOST_HELD) -> None:
+        self._most = most
+        self.held = 0
+
+    @contextmanager
+    def holding(self) -> Generator[Callable[[int], None]]:
+        """Gives what to call with the size of each piece that came, which raises Overloaded if there is no room.
+
+        At the end nothing of them is held any more.
+        """
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            if self.held + size > self._most:
+                raise Overloaded("The gateway reads as many request bodies as it can hold.", retry_after=1.0)
+            self.held += size
+            mine += size
+
+        try:
+            yield take
+        finally:
+            self.held -= mine
 
 
 async def read_body(
-    request: Request, model: type[ModelT], *, limit: int, timeout_s: float, files: Set[str] = frozenset()
+    request: Request,
+    model: type[ModelT],
+    *,
+    limit: int,
+    timeout_s: float,
+    patience_s: float,
+    budget: BodyBudget,
+    files: Set[str] = frozenset(),
 ) -> ModelT:
     """Read, parse and check a body: JSON, or where fields may come as `files` a form too.
 
-    Raises UnsupportedMediaType, RequestTooLarge before more than `limit` bytes are held, DeadlineExceeded when the
-    body has not come within `timeout_s` seconds, InvalidRequest, ClientGone.
+    Raises UnsupportedMediaType, RequestTooLarge before more than `limit` bytes are held, RequestTooSlow when the body
+    takes longer than `patience_s` seconds and its size allow, DeadlineExceeded when it has not come within `timeout_s`
+    seconds, whatever its size, Overloaded when the `budget` is spent, InvalidRequest, ClientGone.
     """
     content_type = request.headers.get("content-type", "")
     is_form = bool(files) and _media_type(content_type) == FORM
@@ -37,14 +78,15 @@ async def read_body(
     check_encoding(request.headers)
     check_length(request.headers, limit)
     parse_body = partial(parse_fields, model, content_type, files) if is_form else partial(parse, model)
-    try:
-        async with asyncio.timeout(timeout_s):
-            body = await _receive(request, limit)
-    except ClientDisconnect:
-        raise ClientGone from None
-    except TimeoutError:
-        raise DeadlineExceeded(f"The request's body did not arrive within {timeout_s:g} seconds.") from None
-    return parse_body(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse_body, body)
+    with budget.holding() as take:
+        try:
+            async with asyncio.timeout(timeout_s):
+                body = await _receive(request, limit, patience_s, take)
+        except ClientDisconnect:
+            raise ClientGone from None
+        except TimeoutError:
+            raise DeadlineExceeded(f"The request's body did not arrive within {timeout_s:g} seconds.") from None
+        return parse_body(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse_body, body)
 
 
 def check_media_type(headers: Headers, *, also: str | None = None) -> None:
@@ -89,14 +131,21 @@ def parse_fields(model: type[ModelT], content_type: str, files: Set[str], body: 
         raise refusal_in(error, fields) from None
 
 
-async def _receive(request: Request, limit: int) -> bytes:
+async def _receive(request: Request, limit: int, patience_s: float, take: Callable[[int], None]) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise _too_large(limit, f"more than {limit}")
-        pieces.append(piece)
+    ends = asyncio.get_running_loop().time() + patience_s
+    try:
+        async with asyncio.timeout_at(ends) as patience:
+            async for piece in request.stream():
+                size += len(piece)
+                if size > limit:
+                    raise _too_large(limit, f"more than {limit}")
+                take(len(piece))
+                pieces.append(piece)
+                patience.reschedule(ends + size / LEAST_BYTES_PER_S)
+    except TimeoutError:
+        raise RequestTooSlow(limit_s=patience_s, rate=LEAST_BYTES_PER_S, got=size) from None
     return b"".join(pieces)
 
 

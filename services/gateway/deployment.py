@@ -7,9 +7,11 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
+from services.gateway.fleet_dispatch import FleetDispatcher
 from services.gateway.logs import make_log
 from services.gateway.serve_dispatch import ServeDispatcher
 from services.gateway.state import GatewayState
+from services.gateway.upstreams import UpstreamDispatcher
 from services.gateway.web import build_app
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
@@ -19,13 +21,17 @@ class GatewayReplica:
     """The one deployment that HTTP reaches. Settings come from the environment, routes from `reconfigure`."""
 
     def __init__(self) -> None:
-        """Raises UnprotectedHost or KeyFileError, and then does not start."""
+        """Raises KeyFileError or StoreError, and then does not start."""
         settings = Settings()
-        self._state = GatewayState.make(settings, ServeDispatcher(), make_log(settings.log_level))
+        log = make_log(settings.log_level)
+        self._dispatcher = FleetDispatcher(ServeDispatcher(), UpstreamDispatcher(log))
+        self._state = GatewayState.make(settings, self._dispatcher, log)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take over `{"services": [...]}` as models.yaml holds it: whole, or not at all if it is not valid."""
-        self._state.configure(FleetConfig.model_validate(user_config))
+        fleet = FleetConfig.model_validate(user_config)
+        self._dispatcher.configure(fleet)
+        self._state.configure(fleet)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray calls this in the replica's process, so that the application never travels."""

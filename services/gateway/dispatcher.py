@@ -1,4 +1,4 @@
-"""Owns the gateway's one seam towards the replicas. Never sees HTTP, never sees Ray."""
+"""Owns the gateway's one seam towards what runs models: replicas, remote servers. Never sees HTTP, never sees Ray."""
 
 from __future__ import annotations
 
@@ -31,4 +31,8 @@ class Dispatcher(Protocol):
 
     async def reports(self, service: str) -> Sequence[ReplicaReport]:
         """Ask every replica for a fresh report; a service without replicas gives none."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection. Nothing is asked afterwards."""
         ...

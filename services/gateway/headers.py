@@ -1,4 +1,4 @@
-"""Owns the request headers that the gateway obeys: deadlines and priority. All others steer nothing."""
+"""Owns the request headers that the gateway obeys: deadlines, priority, session. All others steer nothing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ DEADLINE_HEADER = "x-castalia-deadline-ms"
 READ_TIMEOUT_HEADER = "x-stainless-read-timeout"
 PRIORITY_HEADER = "x-castalia-priority"
 RETRY_COUNT_HEADER = "x-stainless-retry-count"
+SESSION_HEADER = "x-castalia-session"
+MAX_SESSION = 256
 
 PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
@@ -23,12 +25,12 @@ class Wishes:
     """What a client asks for by header, in seconds from the request's arrival.
 
     `deadline_s` bounds every answer. `patience_s`, the official client's read time-out, bounds a plain answer alone: it
-    is the longest silence that the client bears, and a stream is never silent for long.
+    is the longest silence that the client bears, and a stream is never silent for long. `priority` None asks for none.
     """
 
     deadline_s: float
     patience_s: float
-    priority: Priority
+    priority: Priority | None
 
     def within_s(self, *, stream: bool) -> float:
         """How long the answer may take."""
@@ -48,6 +50,15 @@ def retries_so_far(headers: Headers) -> int:
     return int(value) if value.isascii() and value.isdigit() and len(value) <= 4 else 0
 
 
+def session_of(headers: Headers) -> str | None:
+    """The session that a request belongs to by its own word. Raises InvalidRequest: too long a name."""
+    session = headers.get(SESSION_HEADER)
+    if session is not None and len(session) > MAX_SESSION:
+        message = f"Header {SESSION_HEADER} may have {MAX_SESSION} characters; got {len(session)}."
+        raise InvalidRequest(message, param=SESSION_HEADER)
+    return session
+
+
 def _positive(headers: Headers, name: str, unit: str, *, scale: float) -> float | None:
     text = headers.get(name)
     if text is None:
@@ -61,10 +72,10 @@ def _positive(headers: Headers, name: str, unit: str, *, scale: float) -> float 
     return value * scale
 
 
-def _priority(headers: Headers) -> Priority:
+def _priority(headers: Headers) -> Priority | None:
     text = headers.get(PRIORITY_HEADER)
     if text is None:
-        return Priority.DEFAULT
+        return None
     if text not in PRIORITIES:
         raise InvalidRequest(
             f"Header {PRIORITY_HEADER} must be one of: {', '.join(PRIORITIES)}.", param=PRIORITY_HEADER

@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.disconnects import ClientGone
 from services.gateway.headers import retries_so_far
 from services.gateway.problems import CallFailed, error_body, error_headers, failure_of
-from services.gateway.record import Record, attach, record_of
+from services.gateway.record import Record, attach, caller_of, record_of
 from services.gateway.state import GatewayState
-from shared.errors import InternalError, ServiceError
+from shared.errors import InternalError, RateLimited, ServiceError
 from shared.events import Failed
 from shared.tracebacks import where
 
@@ -56,11 +56,16 @@ class Observe:
         finally:
             self._state.metrics.in_flight.dec()
             self._note(scope, record)
+            self._state.usage.add(record)
+            if record.charge is not None:
+                await asyncio.shield(record.settle())
 
     async def _run(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             await self._app(scope, receive, answer.send)
         except (ServiceError, CallFailed) as error:
+            if isinstance(error, RateLimited):
+                answer.record.limit_headers = error.headers
             await answer.refuse(failure_of(error))
         except ClientGone:
             answer.record.status = CLIENT_CLOSED
@@ -78,7 +83,7 @@ class Observe:
             path=record.path[:256],
             status=record.status,
             ms=round(seconds * 1e3, 1),
-            tenant=record.tenant,
+            tenant=record.tenant.name,
             model=record.model,
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
@@ -106,6 +111,9 @@ class _Answer:
             headers["x-request-id"] = self.record.request_id
             headers["openai-version"] = API_VERSION
             headers["openai-processing-ms"] = str(int(elapsed_s * 1e3))
+            headers.update(self.record.limit_headers)
+        elif self.record.charge is not None and not message.get("more_body", False):
+            await asyncio.shield(self.record.settle())  # its place is free before its client can ask again
         await self._send(message)
 
     async def refuse(self, failure: Failed) -> None:
@@ -121,7 +129,7 @@ class _Answer:
         raw = [(key.encode(), value.encode()) for key, value in headers.items()]
         raw.append((b"content-length", str(len(body)).encode()))
         await self.send({"type": "http.response.start", "status": failure.status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 class Authenticate:
@@ -132,9 +140,12 @@ class Authenticate:
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        keyring = self._state.keyring
-        if keyring is not None and scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            record_of(scope).tenant = keyring.tenant_of(Headers(scope=scope).get("authorization"))
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            record, caller = record_of(scope), caller_of(scope)
+            if caller is not None:
+                record.tenant, record.is_batch_line = caller, True
+            else:
+                record.tenant = self._state.keys.tenant_of(Headers(scope=scope).get("authorization"))
         await self._app(scope, receive, send)
 
 

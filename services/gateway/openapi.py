@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.responses import form_name
+from shared.schemas.batches import BatchRequest
 from shared.schemas.image_results import CompletedImageEvent, PartialImageEvent
 from shared.schemas.images import (
     FILE_FIELDS,
@@ -31,6 +32,7 @@ REQUESTS: Sequence[type[BaseModel]] = (
     ImageEditRequest,
     ImageVariationRequest,
     InterpolationRequest,
+    BatchRequest,
 )
 FORMS: Sequence[type[BaseModel]] = (ImageEditRequest, ImageVariationRequest)
 EVENTS: Sequence[type[BaseModel]] = (ChatCompletionChunk, PartialImageEvent, CompletedImageEvent)
@@ -38,7 +40,8 @@ DESCRIPTION = """Castalia serves every family of generative model. The endpoints
 where OpenAI has one.
 
 Every error has the body `{"error": {"message", "type", "param", "code"}}`. Request headers: `x-castalia-deadline-ms`
-(the time that the whole request may take) and `x-castalia-priority` (`interactive`, `default`, `batch`)."""
+(the time that the whole request may take), `x-castalia-priority` (`interactive`, `default`, `batch`) and
+`x-castalia-session` (requests of one session meet the same replica, where the route that is asked for says so)."""
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

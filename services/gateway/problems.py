@@ -10,8 +10,9 @@ from shared.errors import ServiceError
 from shared.events import Failed
 
 MIN_RETRY_AFTER_S = 1
-MAX_RETRY_AFTER_S = 30
-RETRYABLE = frozenset({429, 503})
+# A tenant's own limit says when there is room; overload only guesses. Over 120 the official client gives up.
+MAX_RETRY_AFTER_S = {429: 120, 503: 30}
+JITTER = 1.5
 
 
 class CallFailed(Exception):
@@ -34,11 +35,11 @@ def error_body(failure: Failed) -> bytes:
 
 def error_headers(failure: Failed, *, retries: int, rng: random.Random) -> dict[str, str]:
     """`retry-after` spreads clients out by up to a half; clients that have retried already are told to stop."""
-    if failure.status not in RETRYABLE:
+    most = MAX_RETRY_AFTER_S.get(failure.status)
+    if most is None:
         return {}
-    least = max(MIN_RETRY_AFTER_S, math.ceil(failure.retry_after or 0))
-    seconds = rng.randint(least, math.ceil(least * 1.5))
-    headers = {"retry-after": str(min(MAX_RETRY_AFTER_S, seconds))}
+    least = max(MIN_RETRY_AFTER_S, math.ceil(min(failure.retry_after or 0, most / JITTER)))
+    headers = {"retry-after": str(rng.randint(least, math.ceil(least * JITTER)))}
     if retries >= 1:
         headers["x-should-retry"] = "false"
     return headers

@@ -14,14 +14,15 @@ Responses = dict[int | str, dict[str, Any]]
 _ERRORS = {
     400: "The request is not valid: `param` names the field, `code` says why.",
     401: "`invalid_api_key`",
-    403: "`model_not_allowed`",
+    403: "`model_not_allowed`, `priority_not_allowed` or `operator_only`",
     404: "`model_not_found` or `not_found`",
     405: "`method_not_allowed`; the header `Allow` lists the methods.",
-    413: "`request_too_large`",
+    409: "`conflict`: what is there does not allow it.",
+    413: "`request_too_large` or `storage_exhausted`",
     415: "`unsupported_media_type`: the body must be of a type that the operation takes, and not compressed.",
     429: "`rate_limit_exceeded` or `insufficient_quota`, with `Retry-After`",
     500: "`internal_error`: the header `x-request-id` finds the cause in the server's log.",
-    503: "`server_is_overloaded` or `model_loading`, with `Retry-After`",
+    503: "`server_is_overloaded`, `model_loading` or `store_unavailable`, with `Retry-After`",
     504: "`deadline_exceeded`",
 }
 _CALL = (400, 401, 403, 404, 405, 413, 415, 429, 500, 503, 504)
@@ -61,6 +62,11 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """The request body of an operation. The body is read by hand, so FastAPI does not know of it."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def path_parameter(name: str) -> dict[str, Any]:
+    """A part of an operation's path. It is read by hand: FastAPI would document a refusal that never comes."""
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
 def form_or_json_body(model: type[BaseModel]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from services.gateway.calls import Desk, json_answer
+from services.gateway.calls import Desk, answered_by, json_answer
 from services.gateway.image_wire import Gallery, ImageCounts, ImageEnvelope, ImageStream
 from services.gateway.responses import call_responses, form_or_json_body, json_body
 from services.gateway.state import GatewayState
@@ -65,10 +65,12 @@ def image_router(state: GatewayState) -> APIRouter:
     )
     async def interpolations(request: Request) -> Response:
         body, wishes = await desk.read(request, InterpolationRequest)
-        errand = desk.errand(request, body, wishes, model=body.model, task="interpolation", stream=False, is_bulky=True)
+        errand = await desk.admit(
+            request, body, wishes, model=body.model, task="interpolation", stream=False, is_bulky=True
+        )
         gallery = Gallery()
         await desk.collect(request, errand, gallery.take, gallery.counts)
-        cover = ImageEnvelope("interpolation", int(state.tempo.now()), body.model)
+        cover = ImageEnvelope("interpolation", int(state.tempo.now()), answered_by(request))
         return json_answer(await asyncio.to_thread(gallery.frames, cover))
 
     return router
@@ -87,12 +89,13 @@ async def _draw(
     """Answer a call whose rows are images, whole or as a stream. Raises what `Desk` raises."""
     limit, fields = (state.settings.max_image_body, FILE_FIELDS) if files else (None, frozenset[str]())
     body, wishes = await desk.read(request, kind_of_body, limit=limit, files=fields)
-    errand = desk.errand(request, body, wishes, model=body.model, task=task, stream=body.stream, is_bulky=True)
-    cover = ImageEnvelope(kind, int(state.tempo.now()), body.model)
+    errand = await desk.admit(request, body, wishes, model=body.model, task=task, stream=body.stream, is_bulky=True)
+    created = int(state.tempo.now())
     if body.stream:
         counts = ImageCounts()
-        return desk.event_stream(errand, ImageStream(cover, counts), counts)
+        return desk.event_stream(errand, lambda model: ImageStream(ImageEnvelope(kind, created, model), counts), counts)
     gallery = Gallery()
     await desk.collect(request, errand, gallery.take, gallery.counts)
+    cover = ImageEnvelope(kind, created, answered_by(request))
     # Base64 of some megabytes takes milliseconds: a thread shares them with the other requests.
     return json_answer(await asyncio.to_thread(gallery.answer, cover))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.gateway.dispatcher import ReplicaLost
+from services.gateway.record import record_of
 from services.gateway.responses import open_responses, read_responses
 from services.gateway.state import GatewayState
 from shared.errors import Overloaded, ServiceError
@@ -42,10 +43,11 @@ def ops_router(state: GatewayState) -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The figures."},
-            **read_responses(),
+            **read_responses(403),
         },
     )
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        record_of(request.scope).tenant.check_operator()
         reports = await state.board.fresh([service.name for service in state.table.services])
         return Response(state.metrics.render(reports), media_type=CONTENT_TYPE_LATEST)
 

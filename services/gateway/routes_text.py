@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from services.gateway.calls import Desk, json_answer
+from services.gateway.calls import Desk, answered_by, json_answer
 from services.gateway.chat_wire import ChatStream, Envelope, chat_completion
 from services.gateway.completion_wire import CompletionStream, completion
 from services.gateway.responses import call_responses, json_body
@@ -23,8 +25,9 @@ def text_router(state: GatewayState) -> APIRouter:
     router = APIRouter(tags=["text"])
     desk = Desk(state)
 
-    def envelope(prefix: str, model: str) -> Envelope:
-        return Envelope(f"{prefix}-{secrets.token_hex(12)}", int(state.tempo.now()), model)
+    def envelopes(prefix: str) -> Callable[[str], Envelope]:
+        """Those of one answer, for the model that it turns out to be of."""
+        return partial(Envelope, f"{prefix}-{secrets.token_hex(12)}", int(state.tempo.now()))
 
     @router.post(
         "/v1/chat/completions",
@@ -34,13 +37,17 @@ def text_router(state: GatewayState) -> APIRouter:
     )
     async def chat_completions(request: Request) -> Response:
         body, wishes = await desk.read(request, ChatRequest)
-        errand = desk.errand(request, body, wishes, model=body.model, task="chat", stream=body.stream)
-        cover = envelope("chatcmpl", body.model)
+        errand = await desk.admit(request, body, wishes, model=body.model, task="chat", stream=body.stream)
+        envelope = envelopes("chatcmpl")
         if body.stream:
             counts = TokenCounts(body.n)
-            wire = ChatStream(cover, counts, include_usage=_include_usage(body))
+
+            def wire(model: str) -> ChatStream:
+                return ChatStream(envelope(model), counts, include_usage=_include_usage(body))
+
             return desk.event_stream(errand, wire, counts)
-        return json_answer(chat_completion(cover, await desk.transcript(request, errand, choices=body.n)))
+        transcript = await desk.transcript(request, errand, choices=body.n)
+        return json_answer(chat_completion(envelope(answered_by(request)), transcript))
 
     @router.post(
         "/v1/completions",
@@ -50,13 +57,17 @@ def text_router(state: GatewayState) -> APIRouter:
     )
     async def completions(request: Request) -> Response:
         body, wishes = await desk.read(request, CompletionRequest)
-        errand = desk.errand(request, body, wishes, model=body.model, task="completion", stream=body.stream)
-        cover = envelope("cmpl", body.model)
+        errand = await desk.admit(request, body, wishes, model=body.model, task="completion", stream=body.stream)
+        envelope = envelopes("cmpl")
         if body.stream:
             counts = TokenCounts(body.n)
-            wire = CompletionStream(cover, counts, include_usage=_include_usage(body))
+
+            def wire(model: str) -> CompletionStream:
+                return CompletionStream(envelope(model), counts, include_usage=_include_usage(body))
+
             return desk.event_stream(errand, wire, counts)
-        return json_answer(completion(cover, await desk.transcript(request, errand, choices=body.n)))
+        transcript = await desk.transcript(request, errand, choices=body.n)
+        return json_answer(completion(envelope(answered_by(request)), transcript))
 
     @router.post(
         "/tokenize",
@@ -66,13 +77,13 @@ def text_router(state: GatewayState) -> APIRouter:
     )
     async def tokenize(request: Request) -> Response:
         body, wishes = await desk.read(request, TokenizeRequest)
-        errand = desk.errand(request, body, wishes, model=body.model, task="tokenize", stream=False)
+        errand = await desk.admit(request, body, wishes, model=body.model, task="tokenize", stream=False)
         events: list[RowEvent] = []
         await desk.gather(request, errand, events.extend)
         found = [event for _, event in events if isinstance(event, TokenIds)]
         ids = [token_id for tokens in found for token_id in tokens.ids]
         strings = [text for tokens in found for text in tokens.tokens]
-        return _json_of({"model": body.model, "tokens": ids, "token_strings": strings, "count": len(ids)})
+        return _json_of({"model": answered_by(request), "tokens": ids, "token_strings": strings, "count": len(ids)})
 
     @router.post(
         "/detokenize",
@@ -82,10 +93,10 @@ def text_router(state: GatewayState) -> APIRouter:
     )
     async def detokenize(request: Request) -> Response:
         body, wishes = await desk.read(request, DetokenizeRequest)
-        errand = desk.errand(request, body, wishes, model=body.model, task="detokenize", stream=False)
+        errand = await desk.admit(request, body, wishes, model=body.model, task="detokenize", stream=False)
         transcript = await desk.transcript(request, errand, choices=1)
         text = "".join(choice.text for _, choice in transcript.in_order())
-        return _json_of({"model": body.model, "prompt": text})
+        return _json_of({"model": answered_by(request), "prompt": text})
 
     return router
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence, Set
 from contextlib import contextmanager
-from typing import cast
+from contextvars import Context
+from typing import Any, cast
 
 import grpc
 from ray.exceptions import ObjectLostError, RayActorError, TaskCancelledError, WorkerCrashedError
@@ -19,6 +20,9 @@ from shared.events import RowEvent
 from shared.reports import ReplicaReport
 
 REPLICA_DEPLOYMENT = "Replica"
+# A slow replica is waited for as long as this if another has answered: less than half of the time for which the board
+# trusts a report, so that with the next it knows of the others without a gap.
+PATIENCE_S = 0.4
 _LOST = (
     RayActorError,  # died, or cannot be reached
     WorkerCrashedError,
@@ -43,7 +47,10 @@ class ServeDispatcher:
 
     async def stream(self, service: str, call: Call) -> AsyncGenerator[list[RowEvent], None]:
         """See `Dispatcher.stream`. Ray holds the call while the service has no replica."""
-        answer = self._handle(service).options(method_name="stream", stream=True).remote(call)
+        handle = self._handle(service).options(method_name="stream", stream=True)
+        # In a context of its own: Ray's router knows a call by the HTTP request in whose context it is made, and one
+        # request may make several at a time (a copy, a batch's lines).
+        answer = Context().run(handle.remote, call)
         response = cast("DeploymentResponseGenerator[list[RowEvent]]", answer)
         try:
             with _ray_errors():
@@ -57,19 +64,49 @@ class ServeDispatcher:
             await self._handle(service).options(method_name="ping").remote()
 
     async def reports(self, service: str) -> Sequence[ReplicaReport]:
-        """See `Dispatcher.reports`. A replica that fails meanwhile is left out."""
+        """See `Dispatcher.reports`. A replica that fails meanwhile, or is much slower than another, is left out."""
         with _ray_errors():
+            response = self._handle(service).broadcast("report")
             try:
-                answers = await self._handle(service).broadcast("report").results_async(return_exceptions=True)
+                # What is public of it gives all answers or none: one hung replica would hide the others.
+                replicas = await response._fetch_replica_results_async()  # pyright: ignore[reportPrivateUsage]
             except DeploymentUnavailableError:  # no replica
                 return ()
+            answers = await _in_time([replica.get_async() for replica in replicas])
         return [answer for answer in answers if isinstance(answer, ReplicaReport)]
+
+    async def close(self) -> None:
+        """Ray keeps its handles."""
 
     def _handle(self, service: str) -> DeploymentHandle[object]:
         handle = self._handles.get(service)
         if handle is None:
             handle = self._handles[service] = self._make_handle(REPLICA_DEPLOYMENT, service)
         return handle
+
+
+async def _in_time(asked: Sequence[Awaitable[Any]]) -> Sequence[Any]:
+    """What came within `PATIENCE_S`, else what comes first; in place of the others, an exception."""
+    answers = [asyncio.ensure_future(each) for each in asked]
+    late: Set[asyncio.Future[Any]] = set(answers)
+    until = asyncio.get_running_loop().time() + PATIENCE_S
+    try:
+        while late:
+            left_s = until - asyncio.get_running_loop().time()
+            has_answer = any(answer.done() and not _failed(answer) for answer in answers)
+            if has_answer and left_s <= 0:
+                break
+            _, late = await asyncio.wait(
+                late, timeout=left_s if left_s > 0 else None, return_when=asyncio.FIRST_COMPLETED
+            )
+    finally:
+        for answer in answers:
+            answer.cancel()
+    return await asyncio.gather(*answers, return_exceptions=True)
+
+
+def _failed(answer: asyncio.Future[Any]) -> bool:
+    return answer.cancelled() or answer.exception() is not None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Owns what all requests share: settings, routes, keys, reports, metrics. Never sees HTTP."""
+"""Owns what all requests share: settings, routes, keys, store, reports, metrics. Never sees HTTP."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.gateway.auth import Keyring, make_keyring
+from services.gateway.auth import Keys, make_keys
 from services.gateway.board import ReportBoard
+from services.gateway.bodies import BodyBudget
 from services.gateway.carrier import Carrier
 from services.gateway.dispatcher import Dispatcher
+from services.gateway.forecast import Forecast
+from services.gateway.limits import Limiter, make_limiter
 from services.gateway.logs import Log
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.mirror import Mirror
 from services.gateway.routing import RoutingTable
+from services.gateway.store.database import Store, cause_of
+from services.gateway.store.migrating import migrate
+from services.gateway.usage import UsageMeter
+from services.gateway.waker import Waker
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
@@ -40,12 +48,19 @@ class GatewayState:
 
     settings: Settings
     dispatcher: Dispatcher
-    keyring: Keyring | None
+    store: Store
+    keys: Keys
+    usage: UsageMeter
     log: Log
     board: ReportBoard
     carrier: Carrier
+    mirror: Mirror
+    waker: Waker
+    limiter: Limiter
+    forecast: Forecast
     tempo: Tempo
     rng: random.Random
+    bodies: BodyBudget = field(default_factory=BodyBudget)
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     table: RoutingTable = field(default_factory=RoutingTable)
 
@@ -59,18 +74,53 @@ class GatewayState:
         tempo: Tempo | None = None,
         rng: random.Random | None = None,
     ) -> GatewayState:
-        """Raises UnprotectedHost or KeyFileError: such a gateway must not start."""
+        """Raises KeyFileError or StoreError: such a gateway must not start."""
         tempo = tempo or Tempo()
+        store = Store.of(settings)
+        usage = UsageMeter(store, log, flush_s=settings.usage_flush_s, now=tempo.now)
+        metrics = GatewayMetrics()
+        carrier = Carrier(dispatcher, log)
+        board = ReportBoard(dispatcher, log, max_age_s=settings.report_s, clock=tempo.clock)
         return cls(
             settings=settings,
             dispatcher=dispatcher,
-            keyring=make_keyring(settings, log),
+            store=store,
+            keys=make_keys(settings, store, log, now=tempo.now),
+            usage=usage,
             log=log,
-            board=ReportBoard(dispatcher, log, max_age_s=settings.report_s, clock=tempo.clock),
-            carrier=Carrier(dispatcher, log),
+            board=board,
+            carrier=carrier,
+            mirror=Mirror(carrier, metrics.mirrored, log),
+            waker=Waker(dispatcher, log, patience_s=settings.hold_s),
+            metrics=metrics,
+            limiter=make_limiter(
+                settings, log, metrics.registry, month_units=usage.month_units, now=tempo.now, clock=tempo.clock
+            ),
+            forecast=Forecast(board, clock=tempo.clock),
             tempo=tempo,
             rng=rng or random.Random(),
         )
+
+    async def start(self) -> None:
+        """What must be up before the first request. Called once, on the event loop that answers. Raises StoreError."""
+        try:
+            await migrate(self.store)
+            await self.keys.start()
+            await self.usage.start()
+        except Exception as error:
+            self.log.error("not_started", cause=cause_of(error))
+            raise
+
+    async def close(self) -> None:
+        """Stop what `start` and the requests began."""
+        await self.mirror.close()
+        await self.waker.close()
+        await self.board.close()
+        await self.limiter.close()
+        await self.keys.close()
+        await self.usage.close()
+        await self.store.close()
+        await self.dispatcher.close()
 
     def configure(self, fleet: FleetConfig) -> None:
         """Take over a configuration at once; giving the same one again changes nothing."""

@@ -19,10 +19,12 @@ class TokenCounts:
         self._choices = choices
         self._prompt: dict[int, int] = {}
         self._completion: dict[int, int] = {}
+        self._cached: dict[int, int] = {}
 
     def note(self, row: int, delta: TextDelta) -> None:
         self._prompt[row] = delta.prompt_tokens
         self._completion[row] = delta.completion_tokens
+        self._cached[row] = delta.cached_tokens
 
     @property
     def any_seen(self) -> bool:
@@ -31,19 +33,28 @@ class TokenCounts:
     @property
     def prompt(self) -> int:
         """Each prompt once: its `n` rows follow each other."""
-        return sum(count for row, count in self._prompt.items() if row % self._choices == 0)
+        return self._once(self._prompt)
+
+    @property
+    def cached(self) -> int:
+        """How many of the prompts' tokens need not be read: each prompt once, as its first row found them."""
+        return self._once(self._cached)
 
     @property
     def completion(self) -> int:
         return sum(self._completion.values())
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, object]:
         prompt, completion = self.prompt, self.completion
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
         }
+
+    def _once(self, counts: dict[int, int]) -> int:
+        return sum(count for row, count in counts.items() if row % self._choices == 0)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails, from_json
 from shared.errors import InvalidRequest
 
 MAX_NAME = 64
+MAX_DEPTH = 200  # arrays and objects in each other, the body's own included: pydantic's parser ends there
 MAX_ERRORS = 5000  # describing each takes longer than finding them all, and holds up every other request
 LENGTH_ERRORS = frozenset({"too_long", "too_short", "string_too_long", "string_too_short"})
 
@@ -40,6 +41,9 @@ def refusal_of(error: ValidationError, body: bytes) -> InvalidRequest:
         (only,) = error.errors(include_url=False)
         if only["type"] == "json_invalid":
             reason = only["msg"].removeprefix("Invalid JSON: ")
+            if reason.startswith("recursion limit exceeded"):
+                message = f"The body may be nested at most {MAX_DEPTH} deep."
+                return InvalidRequest(message, code="invalid_json")
             return InvalidRequest(f"The body is not valid JSON in UTF-8: {reason}.", code="invalid_json")
     return refusal_in(error, None if error.error_count() > MAX_ERRORS else from_json(body))
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
+from services.gateway.batches.assembly import make_files, make_runner
 from services.gateway.middleware import Authenticate, Observe
 from services.gateway.openapi import build_openapi
 from services.gateway.problems import error_body
+from services.gateway.routes_batches import batches_router
+from services.gateway.routes_files import files_router
 from services.gateway.routes_images import image_router
 from services.gateway.routes_models import models_router
 from services.gateway.routes_ops import ops_router
 from services.gateway.routes_text import text_router
+from services.gateway.routes_usage import usage_router
 from services.gateway.state import GatewayState
 from shared.errors import MethodNotAllowed, NotFound
 from shared.events import Failed
@@ -37,23 +43,48 @@ def build_app(state: GatewayState) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
-        await state.board.close()
+        await state.start()
+        runner.start()
+        try:
+            yield
+        finally:
+            await runner.close()
+            await state.close()
 
     app = Api(title="Castalia", version=version("castalia"), redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    for router in (models_router(state), text_router(state), image_router(state), ops_router(state)):
+    files = make_files(state)
+    runner = make_runner(app, state, files)
+    routers = (
+        models_router(state),
+        text_router(state),
+        image_router(state),
+        files_router(state, files),
+        batches_router(state, runner.wake),
+        usage_router(state),
+        ops_router(state),
+    )
+    for router in routers:
         app.include_router(router)
-    app.add_exception_handler(HTTPException, _no_route)
+    routes = [route for router in (app, *routers) for route in router.routes if isinstance(route, Route)]
+    app.add_exception_handler(HTTPException, partial(_no_route, routes))
     app.add_middleware(Authenticate, state=state)
     app.add_middleware(Observe, state=state)  # the last added is the outermost
     return app
 
 
-async def _no_route(_: Request, error: Exception) -> Response:
+async def _no_route(routes: Sequence[Route], request: Request, error: Exception) -> Response:
     """What starlette's router refuses, in the gateway's words."""
     if not isinstance(error, HTTPException):
         raise error
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = _methods(routes, request.scope["path"])
     refusal = MethodNotAllowed(f"This path answers {headers.get('Allow', 'other methods')} only.")
     failure = Failed.of(refusal if error.status_code == 405 else NotFound("There is nothing at this path."))
     return Response(error_body(failure), failure.status, headers, media_type="application/json")
+
+
+def _methods(routes: Sequence[Route], path: str) -> str:
+    """All that a path answers. The router names those of the first route alone that has this path."""
+    here = [route for route in routes if route.path_regex.match(path)]
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))

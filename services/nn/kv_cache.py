@@ -1,8 +1,9 @@
 """Owns the slot cache: preallocated keys and values of running rows under an unchanged transformers model.
 
 A slot is a row's index in `[slots, heads, length, dim]` tensors, one pair a layer. Whoever drives the cache decides
-which row has which slot, and says by a `CacheView` where the next forward writes and what it reads. The cache never
-knows a request.
+which row has which slot, and says by a `CacheView` where the next forward writes and what it reads. What the slots
+leave of the budget may hold blocks, copies of pieces of slots, which go before a slot does. The cache never knows a
+request.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from services.nn.block_store import BlockStore
 from services.nn.cache_budget import CacheBudget, LayerShape
 
 
@@ -76,18 +78,27 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """All layers' slots. Shapes come from `reserve`, within `budget`; forwards run between two calls of `look`."""
+    """All layers' slots. Shapes come from `reserve`, within `budget`; forwards run between two calls of `look`.
+
+    `blocks` never hold more than `spare` bytes: whoever adds one asks first, and `reserve` lets them go.
+    """
 
     def __init__(self, budget: CacheBudget, dtype: torch.dtype, device: torch.device) -> None:
         self.slot_layers = [SlotLayer(shape, dtype, device) for shape in budget.layers]
         super().__init__(layers=list(self.slot_layers))
-        self.budget, self.device = budget, device
+        self.budget, self.dtype, self.device = budget, dtype, device
+        self.blocks = BlockStore()
         self.slots = self.capacity = 0
         self.head_counts = sorted({shape.heads for shape in budget.layers})
 
     @property
     def nbytes(self) -> int:
         return sum(piece.nbytes for piece in self._pieces())
+
+    @property
+    def spare(self) -> int:
+        """Bytes of the budget that this shape leaves, its next change included."""
+        return self.budget.limit - self.budget.peak(self.slots, self.capacity)
 
     def look(self, view: CacheView | None) -> None:
         """Set the window of the next forward."""
@@ -97,7 +108,8 @@ class SlotCache(Cache):
     def reserve(self, slots: int, length: int, *, max_slots: int, used: int, used_length: int) -> None:
         """Hold at least `slots` rows of `length` tokens, keeping the first `used` rows' first `used_length` tokens.
 
-        Slots double while the budget allows; a shape that would exceed it is cut to exactly what is needed.
+        Slots double while the budget and the blocks allow; a shape that would exceed it is cut to exactly what is
+        needed, and only then blocks go, the one used longest ago first.
         Raises ValueError if the budget does not admit the shape: the caller must ask `budget.fits` first.
         """
         length = self.budget.padded(length)
@@ -106,13 +118,15 @@ class SlotCache(Cache):
         if not self.budget.fits(slots, length):
             raise ValueError(f"{slots} slots of {length} tokens exceed the cache's budget")
         doubled = min(max_slots, max(slots, 2 * self.slots if slots > self.slots else self.slots))
-        for shape in ((doubled, max(length, self.capacity)), (slots, max(length, self.capacity)), (slots, length)):
-            if self.budget.fits(*shape):
-                self._reshape(*shape, used=used, used_length=used_length)
-                return
+        longest = max(length, self.capacity)
+        room = self.budget.limit - self.blocks.nbytes
+        generous = ((doubled, longest), (slots, longest))
+        shape = next((each for each in generous if self.budget.peak(*each) <= room), (slots, length))
+        self.blocks.shrink(self.budget.limit - self.budget.peak(*shape))
+        self._reshape(*shape, used=used, used_length=used_length)
 
     def clear(self) -> None:
-        """Give all memory back; every row is lost."""
+        """Give the slots' memory back; every row is lost, and the blocks stay."""
         self._reshape(0, 0, used=0, used_length=0)
 
     def _reshape(self, slots: int, capacity: int, *, used: int, used_length: int) -> None:
@@ -140,8 +154,30 @@ class SlotCache(Cache):
         for piece in self._pieces():
             piece[slot] = 0
 
+    def read_block(self, slot: int, start: int, stop: int) -> Tensor:
+        """A flat copy of a slot's tokens from `start` to `stop`."""
+        parts = self._parts(slot, start, stop)
+        block = torch.empty(sum(part.numel() for part in parts), dtype=self.dtype, device=self.device)
+        for part, place in _places(block, parts):
+            place.copy_(part)  # at once: a copy on the way would exceed the budget
+        return block
+
+    def write_block(self, slot: int, start: int, stop: int, block: Tensor) -> None:
+        """Put what `read_block` gave over as many tokens of a slot."""
+        for part, place in _places(block, self._parts(slot, start, stop)):
+            part.copy_(place)
+
+    def _parts(self, slot: int, start: int, stop: int) -> list[Tensor]:
+        return [piece[slot, :, start:stop] for piece in self._pieces()]
+
     def _pieces(self) -> Sequence[Tensor]:
         return [piece for layer in self.slot_layers for piece in layer.cells]
+
+
+def _places(block: Tensor, parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Each part with its place in a flat block, in the part's own shape."""
+    places = block.split([part.numel() for part in parts])
+    return [(part, place.view(part.shape)) for part, place in zip(parts, places, strict=True)]
 
 
 def cache_view(

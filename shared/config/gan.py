@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from shared.config.base import ModelConfig, ServiceConfig
+from shared.schemas.images import ImageSampling
 
 
 class GanModel(ModelConfig):
@@ -16,6 +18,10 @@ class GanModel(ModelConfig):
     MODALITIES: ClassVar = ("image",)
 
     max_batch_size: int = Field(default=64, ge=1, le=1024)
+
+    def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
+        """A pass of the generator is the unit, and an image takes one."""
+        return float(body.images) if isinstance(body, ImageSampling) else 1.0
 
 
 class GanService(ServiceConfig):

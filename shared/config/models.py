@@ -1,4 +1,4 @@
-"""Owns models.yaml: the only list of services and models."""
+"""Owns models.yaml: the only list of services, models and routes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pydantic import Field, model_validator
 from shared.config.base import ConfigModel
 from shared.config.diffusion import DiffusionService
 from shared.config.gan import GanService
+from shared.config.routes import RouteConfig, check_routes
 from shared.config.transformer import TransformerService
+from shared.config.upstream import UpstreamService
 
-AnyService = Annotated[TransformerService | DiffusionService | GanService, Field(discriminator="family")]
+HostedService = TransformerService | DiffusionService | GanService  # those that run here
+AnyService = Annotated[HostedService | UpstreamService, Field(discriminator="family")]
 
 RESERVED_NAMES = frozenset({"gateway"})
 
@@ -21,6 +24,20 @@ class FleetConfig(ConfigModel):
     """The whole fleet: what models.yaml holds."""
 
     services: tuple[AnyService, ...] = Field(min_length=1)
+    routes: tuple[RouteConfig, ...] = ()
+
+    @property
+    def hosted(self) -> tuple[HostedService, ...]:
+        return tuple(service for service in self.services if not isinstance(service, UpstreamService))
+
+    @property
+    def upstreams(self) -> tuple[UpstreamService, ...]:
+        return tuple(service for service in self.services if isinstance(service, UpstreamService))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where the weights of the models that run here come from, by model id."""
+        return {model.id: model.source for service in self.hosted for model in service.models}
 
     @model_validator(mode="after")
     def _unique(self) -> FleetConfig:
@@ -32,4 +49,9 @@ class FleetConfig(ConfigModel):
                 raise ValueError(f"{kind} used more than once: {', '.join(twice)}")
         if taken := RESERVED_NAMES & names.keys():
             raise ValueError(f"service name is reserved: {', '.join(taken)}")
+        return self
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> FleetConfig:
+        check_routes(self.routes, {model.id: model for service in self.services for model in service.models})
         return self

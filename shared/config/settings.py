@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ByteSize, Field
+from pydantic import ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,11 +17,42 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address that the gateway listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port that the gateway listens on; 0 picks a free one")
     api_keys_file: Path | None = Field(
-        default=None, description="hashed API keys, one a line; required unless the host is loopback"
+        default=None, description="hashed API keys, one a line; without it, keys are those of the store"
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="the store of keys, usage, files and batches; without it, SQLite in `CASTALIA_HOME/castalia.db`",
+    )
+    usage_flush_s: float = Field(
+        default=2, gt=0, le=60, description="how often usage is written to the store: what a crash may lose"
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="a Redis by which all gateways share their tenants' limits; without it, each keeps its own",
+    )
+    gateway_replicas: int = Field(default=1, ge=1, description="how many gateways answer")
     max_body: ByteSize = Field(default=ByteSize(4 * 2**20), description="the largest request body")
     max_image_body: ByteSize = Field(
         default=ByteSize(16 * 2**20), description="the largest request body of operations that take an image"
+    )
+    header_timeout_s: float = Field(
+        default=10, gt=0, description="how long a request's headers may take to arrive (HAProxy watches over it)"
+    )
+    body_timeout_s: float = Field(
+        default=30, gt=0, description="how long a request's body may take to arrive, and a second more for each 64 KiB"
+    )
+    max_file: ByteSize = Field(default=ByteSize(200 * 2**20), description="the largest uploaded file")
+    max_tenant_files: ByteSize = Field(
+        default=ByteSize(5 * 2**30), description="the bytes of all files of a tenant, above which it uploads no more"
+    )
+    blob_url: str | None = Field(
+        default=None,
+        description="where files' bytes are kept: a folder, or a URL that fsspec takes, such as `s3://bucket/prefix`; "
+        "without it, `CASTALIA_HOME/blobs`",
+    )
+    batch_concurrency: int = Field(default=8, ge=1, description="lines of batches that one gateway runs at once")
+    batch_lease_s: float = Field(
+        default=15, ge=1, description="how long a gateway may be silent before another takes its batches over"
     )
     flush_ms: float = Field(default=40, ge=0, description="how long a stream's events gather before they are sent")
     ping_s: float = Field(default=15, gt=0, description="a comment keeps an idle stream alive after this long")

@@ -38,7 +38,10 @@ class ErrorBody(ResponseModel):
 
 
 class ModelCard(ResponseModel):
-    """One entry of GET /v1/models: OpenAI's four fields, then what Castalia adds."""
+    """One entry of GET /v1/models: OpenAI's four fields, then what Castalia adds.
+
+    `targets` are the models that a route leads to; a model itself has none.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -51,6 +54,7 @@ class ModelCard(ResponseModel):
     license: str
     revision: str
     state: Literal["cold", "loading", "ready", "failed"]
+    targets: list[str] = []
 
 
 class ModelList(ResponseModel):

@@ -65,6 +65,11 @@ class ImageSampling(ImageOutput):
     truncation: float | None = Field(default=None, gt=0.0, le=2.0, description="scale of the latent; 1 is as trained")
 
     @property
+    def images(self) -> int:
+        """How many images the answer holds."""
+        return 1
+
+    @property
     def sampling_options(self) -> frozenset[str]:
         """Names of the options of some families alone that this request gives."""
         names = ("steps", "guidance_scale", "negative_prompt", "solver", "truncation", "strength")
@@ -75,6 +80,10 @@ class ImageCall(ImageSampling):
     n: int = Field(default=1, ge=1, le=MAX_IMAGES)
     stream: bool = False
     partial_images: int | None = Field(default=None, ge=0, le=MAX_PREVIEWS, description="previews of each image")
+
+    @property
+    def images(self) -> int:
+        return self.n
 
     @model_validator(mode="after")
     def _previews_need_stream(self) -> ImageCall:
@@ -122,6 +131,10 @@ class InterpolationRequest(ImageSampling):
     start: InterpolationEnd
     end: InterpolationEnd
     frames: int = Field(default=8, ge=2, le=MAX_FRAMES)
+
+    @property
+    def images(self) -> int:
+        return self.frames
 
 
 ImageRequest = ImageGenerationRequest | ImageEditRequest | ImageVariationRequest | InterpolationRequest

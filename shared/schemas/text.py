@@ -63,6 +63,7 @@ class SamplingRequest(RequestModel):
     min_tokens: Index | None = None
     ignore_eos: bool = False
     user: str | None = Field(default=None, max_length=512)
+    prompt_cache_key: str | None = Field(default=None, max_length=512)
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -9,7 +9,13 @@ from typing import Literal
 
 from shared.schemas.common import ResponseModel
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
+class PromptTokensDetails(ResponseModel):
+    """`cached_tokens` of the prompt were not read again: the tenant's earlier prompts begin with the same tokens."""
+
+    cached_tokens: int
 
 
 class Usage(ResponseModel):
@@ -18,6 +24,7 @@ class Usage(ResponseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class TopLogprob(ResponseModel):

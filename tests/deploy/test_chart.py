@@ -26,6 +26,12 @@ def service(**changed: Any) -> str:
     return f"services={json.dumps([{**base, **changed}])}"
 
 
+def upstream(**changed: Any) -> str:
+    models = [{"id": "far", "remote_id": "m"}]
+    base = {"name": "far", "family": "upstream", "url": "https://far.example/v1", "models": models}
+    return f"services={json.dumps([{**base, **changed}])}"
+
+
 def two_services(first: dict[str, Any], second: dict[str, Any]) -> str:
     entries = [
         {"name": name, "family": "transformer", "models": [{"id": name, "source": "file:///m"}], **changed}
@@ -132,6 +138,7 @@ LOCAL_ONLY = frozenset(
         "RAY_SERVE_HAPROXY_STATS_PORT",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED",
         "RAY_SERVE_HAPROXY_NBTHREAD",
+        "RAY_SERVE_HAPROXY_MAXCONN",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC",
         "RAY_SERVE_HAPROXY_SOCKET_PATH",
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH",
@@ -144,27 +151,72 @@ LOCAL_ONLY = frozenset(
 )
 
 
+def settings_of(template: dict[str, Any]) -> dict[str, str | None]:
+    """What the pod's environment says of the settings, by their names; None: a Secret says it."""
+    return {
+        variable["name"].removeprefix("CASTALIA_").lower(): variable.get("value")
+        for variable in template["spec"]["containers"][0]["env"]
+        if variable["name"].startswith("CASTALIA_")
+    }
+
+
 @scenarios
 def test_ray_has_the_same_switches_as_in_a_local_fleet(chart: Chart, values: Path, tmp_path: Path) -> None:
     settings = Settings.model_validate(merged(values)["settings"])
     local = ray_environment(settings, Ports(gateway=8000, block=20000), tmp_path)
     shared = {name: value for name, value in local.items() if name not in LOCAL_ONLY}
     for name, template in pod_templates(chart.ray_service(values)).items():
-        given = {variable["name"]: variable["value"] for variable in template["spec"]["containers"][0]["env"]}
+        given = {variable["name"]: variable.get("value") for variable in template["spec"]["containers"][0]["env"]}
         assert {key: given.get(key) for key in shared} == shared, name
+
+
+def test_secrets_come_to_workers_alone(chart: Chart) -> None:
+    found = {
+        name: {
+            variable["name"]: variable["valueFrom"]["secretKeyRef"]
+            for variable in template["spec"]["containers"][0]["env"]
+            if "valueFrom" in variable
+        }
+        for name, template in pod_templates(chart.ray_service(MIXED)).items()
+    }
+    references = {
+        "OPENAI_API_KEY": {"name": "openai", "key": "api-key"},
+        "CASTALIA_DATABASE_URL": {"name": "store", "key": "database-url", "optional": True},
+        "CASTALIA_REDIS_URL": {"name": "store", "key": "redis-url", "optional": True},
+    }
+    assert found == {"head": {}, "cpu": references, "gpu": references}
+
+
+def test_with_a_store_a_file_of_keys_may_be_done_without(chart: Chart) -> None:
+    manifests = chart.render(MINIMAL, 'gateway={"apiKeysSecret": "", "storeSecret": "store"}')
+    for name, template in pod_templates(manifests[-1]).items():
+        assert "api-keys" not in json.dumps(template), name
+        assert not settings_of(template).get("api_keys_file"), name
+
+
+def test_a_remote_server_is_no_application_but_the_gateway_hears_of_it(chart: Chart) -> None:
+    applications = {app["name"]: app for app in chart.serve_config(MIXED)["applications"]}
+    assert set(applications) == {"small", "large", "gateway"}
+    told = applications["gateway"]["deployments"][0]["user_config"]["services"]
+    assert [entry["name"] for entry in told] == ["small", "large", "openai"]
 
 
 def test_the_fleet_accepts_its_environment(chart: Chart) -> None:
     """Every CASTALIA_ variable of a pod is a setting, and takes the value that the chart writes."""
-    container = pod_templates(chart.ray_service(MIXED))["cpu"]["spec"]["containers"][0]
-    given = {
-        variable["name"].removeprefix("CASTALIA_").lower(): variable["value"]
-        for variable in container["env"]
-        if variable["name"].startswith("CASTALIA_")
-    }
+    given = settings_of(pod_templates(chart.ray_service(MIXED))["cpu"])
     assert given.keys() <= Settings.model_fields.keys()
-    settings = Settings.model_validate(given)
+    settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
     assert (settings.timeout_s, settings.haproxy, settings.max_body) == (900, False, 8 * 2**20)
+
+
+def test_numbers_reach_the_fleet_as_they_are_written_and_null_as_the_default(chart: Chart) -> None:
+    """Helm reads every number as a float64."""
+    written = {"max_body": 2097152, "max_file": 10**12, "flush_ms": 0.5, "timeout_s": 900, "batch_concurrency": 4}
+    changed = f"settings={json.dumps({**written, 'blob_url': None})}"
+    given = settings_of(pod_templates(chart.render(MINIMAL, changed)[-1])["cpu"])
+    settings = Settings.model_validate(given)
+    assert {name: getattr(settings, name) for name in written} == written
+    assert "blob_url" not in given
 
 
 @pytest.mark.parametrize(
@@ -186,10 +238,26 @@ def test_the_fleet_accepts_its_environment(chart: Chart) -> None:
         ('image={"digest": "latest"}', "digest"),
         ('workers={"replicas": "two"}', "replicas"),
         ('gateway={"apiKeysSecret": ""}', "apiKeysSecret"),
+        ('settings={"gateway_replicas": 2}', "gateway.storeSecret"),
+        (
+            'gateway={"storeSecret": "s",'
+            ' "upstreamSecrets": [{"env": "CASTALIA_REDIS_URL", "secret": "s", "key": "k"}]}',
+            "used twice",
+        ),
         (service(name="gateway"), "gateway"),
         (service(replicas={"min": 3, "max": 2}), "replicas.min"),
         (two_services({"name": "b"}, {}), "used twice"),
+        (upstream(secret_env="OTHER_KEY"), "OTHER_KEY"),
+        (upstream(url="https://user:word@far.example/v1"), "url"),
+        (upstream(replicas={"min": 1}), "replicas"),
+        (upstream(models=[{"id": "far", "source": "file:///m"}]), "source"),
+        ('gateway={"apiKeysSecret": "k", "upstreamSecrets": [{"env": "A", "secret": "s"}]}', "key"),
         (two_services({"models": [{"id": "b", "source": "file:///m"}]}, {}), "used twice"),
+        ('routes=[{"name": "front", "targets": [{"model": "nobody"}]}]', "nobody"),
+        ('routes=[{"name": "front", "targets": [{"model": "tiny"}], "fallbacks": ["nobody"]}]', "nobody"),
+        ('routes=[{"name": "front", "targets": [{"model": "tiny"}], "mirror": {"model": "nobody"}}]', "nobody"),
+        ('routes=[{"name": "tiny", "targets": [{"model": "tiny"}]}]', "has this name"),
+        ('routes=[{"name": "front", "targets": []}]', "targets"),
     ],
 )
 def test_a_mistake_in_the_values_is_refused_by_name(chart: Chart, change: str, named: str) -> None:

@@ -63,8 +63,8 @@ def read_by_the_fleet(config: dict[str, Any]) -> dict[str, Any]:
     for application in config["applications"]:
         (deployment,) = application["deployments"]
         user_config = deployment["user_config"]
-        services = user_config.get("services", [user_config])
-        read = FleetConfig.model_validate({"services": services}).model_dump(mode="json", exclude_unset=True)
+        fleet = user_config if "services" in user_config else {"services": [user_config]}
+        read = FleetConfig.model_validate(fleet).model_dump(mode="json", exclude_unset=True)
         applications.append({**application, "deployments": [{**deployment, "user_config": read}]})
     return {**config, "applications": applications}
 
@@ -73,7 +73,8 @@ def read_by_the_fleet(config: dict[str, Any]) -> dict[str, Any]:
 def test_the_chart_deploys_what_the_local_fleet_deploys(chart: Chart, values: Path) -> None:
     given = merged(values)
     settings = Settings.model_validate({**given["settings"], "host": "0.0.0.0", "port": 8000})
-    expected = serve_config(FleetConfig.model_validate({"services": given["services"]}), settings)
+    entries = {key: given[key] for key in ("services", "routes")}
+    expected = serve_config(FleetConfig.model_validate(entries), settings)
     assert read_by_the_fleet(chart.serve_config(values)) == read_by_the_fleet(expected)
 
 

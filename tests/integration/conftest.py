@@ -144,7 +144,7 @@ def _image_services(checkpoints: Path) -> list[dict[str, Any]]:
 def start(folder: Path, config: dict[str, Any], *, name: str) -> LocalFleet:
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
-    settings = Settings(home=folder / "home", port=0)
+    settings = Settings(home=folder / "home", port=0, header_timeout_s=4, body_timeout_s=4, batch_lease_s=3)
     state = fleet.up(path, name=name, settings=settings, on_progress=print)
     return LocalFleet(state, settings, path, folder)
 

@@ -28,7 +28,8 @@ def load(config: DiffusionModel, folder: Path) -> LoadedModel:
     """
     with device_errors(), torch.inference_mode():
         checkpoint = read_checkpoint(folder, _DTYPES[config.dtype], torch.device(config.device))
-    drawing = Drawing(config.id, checkpoint, _defaults(config, checkpoint), config.max_pixels)
+    defaults = _defaults(config, checkpoint)
+    drawing = Drawing(config.id, checkpoint, defaults, config.max_pixels)
     budget = _budget(config, checkpoint)
     memory = checkpoint.denoiser.nbytes + budget + checkpoint.denoiser.codec_memory(_largest(config, checkpoint))
     structlog.get_logger(__name__).info("model_loaded", model=config.id, memory_mb=memory >> 20)
@@ -43,7 +44,12 @@ def load(config: DiffusionModel, folder: Path) -> LoadedModel:
             "interpolation": InterpolationTask(drawing),
         },
         memory=memory,
-        limits={"max_pixels": _max_pixels(config, checkpoint), "max_batch_size": config.max_batch_size},
+        limits={
+            "max_pixels": _max_pixels(config, checkpoint),
+            "max_batch_size": config.max_batch_size,
+            "default_steps": defaults.steps,
+            "max_entries": 2 if checkpoint.denoiser.guides else 1,
+        },
         revision=config.revision,
     )
 

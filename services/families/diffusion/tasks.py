@@ -145,7 +145,7 @@ class _DrawingTask:
 class ImageTask(_DrawingTask):
     """Images of a prompt."""
 
-    def prepare(self, request: ImageGenerationRequest) -> list[ImageParams]:
+    def prepare(self, request: ImageGenerationRequest, salt: str = "") -> list[ImageParams]:
         prompt = self.drawing.read(request.prompt, "prompt")
         plan = self.drawing.plan(request, previews=request.partial_images or 0, prompts=[prompt])
         check_volume(request.n, *plan.size, "n")
@@ -160,7 +160,7 @@ class EditTask(_DrawingTask):
     without its resampling, and pasted at the end.
     """
 
-    def prepare(self, request: ImageEditRequest) -> list[ImageParams]:
+    def prepare(self, request: ImageEditRequest, salt: str = "") -> list[ImageParams]:
         default = EDIT_STRENGTH if request.mask is None else 1.0
         strength = default if request.strength is None else request.strength
         plan, prompt = plan_from_image(self.drawing, request, strength)
@@ -198,7 +198,7 @@ class EditTask(_DrawingTask):
 class VariationTask(_DrawingTask):
     """Images near the given one: it is noised by `strength`, and drawn anew from there."""
 
-    def prepare(self, request: ImageVariationRequest) -> list[ImageParams]:
+    def prepare(self, request: ImageVariationRequest, salt: str = "") -> list[ImageParams]:
         strength = VARIATION_STRENGTH if request.strength is None else request.strength
         plan, prompt = plan_from_image(self.drawing, request, strength)
         image = EncodedImage.of(request.image, "image")
@@ -209,7 +209,7 @@ class VariationTask(_DrawingTask):
 class InterpolationTask(_DrawingTask):
     """Frames between two seeds and two prompts: spherical in the noise, linear in the prompts' embeddings."""
 
-    def prepare(self, request: InterpolationRequest) -> list[ImageParams]:
+    def prepare(self, request: InterpolationRequest, salt: str = "") -> list[ImageParams]:
         start = self.drawing.read(request.start.prompt, "start.prompt")
         end = self.drawing.read(request.end.prompt, "end.prompt")
         if start != end and not self.drawing.checkpoint.denoiser.blends:

@@ -56,7 +56,7 @@ class _DrawingTask:
 class ImageTask(_DrawingTask):
     """`n` images of the class that the prompt names. There are no previews: an image takes a single step."""
 
-    def prepare(self, request: ImageGenerationRequest) -> list[ImageParams]:
+    def prepare(self, request: ImageGenerationRequest, salt: str = "") -> list[ImageParams]:
         self.drawable.check(request, request.n, "n")
         prompts = self.drawable.prompts
         named = prompts.named(request.prompt, "prompt")
@@ -83,7 +83,7 @@ class ImageTask(_DrawingTask):
 class InterpolationTask(_DrawingTask):
     """Frames from one image to another; frame i is row i, and the first and last are the ends themselves."""
 
-    def prepare(self, request: InterpolationRequest) -> list[ImageParams]:
+    def prepare(self, request: InterpolationRequest, salt: str = "") -> list[ImageParams]:
         self.drawable.check(request, request.frames, "frames")
         start, start_words = self._point(request.start, "start.prompt")
         end, end_words = self._point(request.end, "end.prompt")

@@ -89,7 +89,8 @@ class RowText:
         if made == 1 and params.echo is not None:
             text = params.echo + text
             given = (*self._placed(params, prompt), *given)
-        return TextChunk(text, len(params.prompt), made, None if params.logprobs is None else given)
+        logprobs = None if params.logprobs is None else given
+        return TextChunk(text, len(params.prompt), made, logprobs, row.cached)
 
     def _placed(self, params: GenerateParams, scored: Sequence[RawLogprob]) -> list[RawLogprob]:
         """The prompt's log-probabilities at their places in the echo; special tokens take no room in it."""

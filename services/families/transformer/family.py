@@ -91,7 +91,7 @@ def _assemble(
         forward,
         cache,
         RowText(make_detokenizer(vocabulary), eos),
-        SamplerLimits(config.max_batch_size, config.prefill_tokens, width),
+        SamplerLimits(config.max_batch_size, config.prefill_tokens, width, shares_prefixes=config.prefix_cache),
     )
     memory = _memory(model, config, budget, width)
     structlog.get_logger(__name__).info(

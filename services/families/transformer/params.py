@@ -37,7 +37,10 @@ class SamplingOptions:
 
 @dataclass(frozen=True, slots=True)
 class GenerateParams:
-    """One row of generation. `echo` is the prompt's text if the answer begins with it."""
+    """One row of generation. `echo` is the prompt's text if the answer begins with it.
+
+    Rows of equal `salt` share the beginnings of their prompts.
+    """
 
     task: str
     prompt: tuple[int, ...]
@@ -49,6 +52,7 @@ class GenerateParams:
     ignore_eos: bool = False
     logprobs: int | None = None  # how many alternatives besides the chosen token; None: no log-probabilities
     echo: str | None = None
+    salt: str = ""
 
     @property
     def cost(self) -> float:
@@ -80,9 +84,13 @@ class RawLogprob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextChunk:
-    """What a step adds to a row's answer. Counts are running totals of the row."""
+    """What a step adds to a row's answer. Counts are running totals of the row.
+
+    `cached_tokens`: how many of the prompt's were not read, but found.
+    """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     logprobs: tuple[RawLogprob, ...] | None
+    cached_tokens: int

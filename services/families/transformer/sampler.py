@@ -1,7 +1,7 @@
 """Owns the transformer's steps: every decoding row makes a token, and some waiting rows read a piece of their prompt.
 
 A step computes everything first (forwards, draws, text), and commits last. Pieces of a prompt have fixed boundaries,
-multiples of `prefill_tokens`, so a row's arithmetic does not depend on the load.
+multiples of `prefill_tokens`, so a row's arithmetic does not depend on the load, nor on what it finds read already.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from services.families.transformer.sampling import Choice, Seen, choose_tokens, 
 from services.families.transformer.state import ReadyState, RowState, SlotTable
 from services.nn.device import device_errors
 from services.nn.kv_cache import SlotCache
+from services.nn.prefix_cache import PrefixCache, block_keys
 from shared.events import TextDelta, TokenIds
 
 Params = GenerateParams | ReadyParams
@@ -32,11 +33,15 @@ _NO_CHOICE = Choice(SamplingOptions(temperature=0), Seen(None, None), 0.0)
 
 @dataclass(frozen=True, slots=True)
 class SamplerLimits:
-    """`vocabulary`: width of the logits. `prefill_tokens` bounds a row's piece and a step's padded prompt tokens."""
+    """`vocabulary`: width of the logits. `prefill_tokens` bounds a row's piece and a step's padded prompt tokens.
+
+    `shares_prefixes`: what one row has read of its prompt, others with the same beginning need not read.
+    """
 
     max_batch_size: int
     prefill_tokens: int
     vocabulary: int
+    shares_prefixes: bool
 
 
 class TransformerSampler:
@@ -46,6 +51,7 @@ class TransformerSampler:
         self.forward = forward
         self.table = SlotTable(cache)
         self._cache, self._text, self._limits = cache, text, limits
+        self._prefixes = PrefixCache(cache, limits.prefill_tokens)
         self._step = 0
 
     @property
@@ -68,9 +74,12 @@ class TransformerSampler:
             return ReadyState(params)
         seen = Seen.of(params.sampling, params.prompt, self._limits.vocabulary, self._cache.device)
         # As if read just now: a stream of newcomers must not starve a prompt that is half read.
-        row = RowState(params, seen, self._text.start(params), read_at=self._step)
+        row = RowState(params, seen, self._text.start(params), self._blocks(params), read_at=self._step)
         with device_errors():
+            self._prefixes.use(row.blocks)
             self.table.join(row, self._limits.max_batch_size)
+            with torch.inference_mode():
+                self._resume(row)
         return row
 
     def step(self, states: Sequence[State]) -> list[StepOutput[Chunk]]:
@@ -81,12 +90,35 @@ class TransformerSampler:
             self._step += 1
             for move in moves.values():
                 self._commit(move)
+            for row in rows:
+                if not row.dirty:  # else it has just failed
+                    self._resume(row)
         return outputs
 
     def release(self, state: State) -> None:
         if isinstance(state, RowState):
             with torch.inference_mode(), device_errors():
                 self.table.leave(state)
+
+    def _blocks(self, params: GenerateParams) -> tuple[bytes, ...]:
+        if not self._limits.shares_prefixes:
+            return ()
+        return block_keys(params.salt, params.prompt, self._limits.prefill_tokens)
+
+    def _resume(self, row: RowState) -> None:
+        """Give a row what others have read of its prompt. Its last token is always read, for its logits."""
+        if row.decoding or row.wants_prompt_logprobs:
+            return
+        wanted = row.blocks[: (len(row.params.prompt) - 1) // self._limits.prefill_tokens]
+        length = self._prefixes.resume(wanted, row.slot, row.length)
+        row.cached += length - row.length
+        row.length = length
+
+    def _keep(self, row: RowState) -> None:
+        """Let other rows have the block of the prompt that the row has just read, if it read a whole one."""
+        count, rest = divmod(row.length, self._limits.prefill_tokens)
+        if row.blocks and not rest:
+            self._prefixes.keep(row.blocks[:count], row.slot)
 
     def _decode(self, rows: Sequence[RowState]) -> list[Advance]:
         """One token for every row whose prompt is read."""
@@ -163,6 +195,7 @@ class TransformerSampler:
         row.dirty = False
         if reading:
             row.read_at, row.prompt_logprobs = self._step, move.prompt_logprobs
+            self._keep(row)
         if move.token is None or spoken is None:
             return
         row.token, row.generated = move.token, row.generated + 1

@@ -25,14 +25,17 @@ class RowState:
     """A generating row. Only a step's commit changes it, but for `dirty`.
 
     `length` tokens are in the cache; `token` is chosen and not in it yet (None: the prompt is still being read).
-    `uniform` is the next draw, made ahead, so that a step that fails has drawn nothing.
+    `uniform` is the next draw, made ahead, so that a step that fails has drawn nothing. `blocks` names the whole blocks
+    of the prompt (`block_keys`); none where prefixes are not shared.
     """
 
     params: GenerateParams
     seen: Seen
     text: TextState
+    blocks: tuple[bytes, ...] = ()
     slot: int = -1
     length: int = 0
+    cached: int = 0  # tokens of the prompt that were found instead of read
     token: int | None = None
     generated: int = 0
     held: str = ""  # text that may be the beginning of a stop string

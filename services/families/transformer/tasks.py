@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar
 
 from services.families.transformer.chat import ChatEncoder
@@ -60,6 +61,13 @@ class Generation:
     limits: TextLimits
     defaults: SamplingDefaults
 
+    def check_text(self, characters: int, param: str) -> None:
+        """Refuse without tokenising what exceeds the context even if every token were the longest: ContextTooLong."""
+        limit, longest = self.limits.context, self.vocabulary.longest
+        if characters > limit * longest:
+            detail = f" or more ({characters} characters in the {param})" + self.limits.bound
+            raise ContextTooLong(limit=limit, got=ceil(characters / longest), param=param, detail=detail)
+
     def row_length(self, prompt: Sequence[int], asked: int | None, param: str) -> int:
         """New tokens that the row may make; `asked` None is up to the end of the context. Raises ContextTooLong."""
         got, limit = len(prompt), self.limits.context
@@ -104,6 +112,7 @@ class Generation:
         task: str,
         prompts: Sequence[tuple[Sequence[int], int, str | None]],
         logprobs: int | None,
+        salt: str,
     ) -> list[GenerateParams]:
         """`n` rows of each (prompt, new tokens, echo), prompt by prompt; row i draws from the seed of (seed, i)."""
         fewest = request.min_tokens or 0
@@ -125,6 +134,7 @@ class Generation:
                 ignore_eos=request.ignore_eos,
                 logprobs=logprobs,
                 echo=echo,
+                salt=salt,
             )
             for i, (prompt, length, echo) in enumerate(prompts)
             for choice in range(request.n)
@@ -132,7 +142,7 @@ class Generation:
 
     def event(self, chunk: TextChunk) -> TextDelta:
         logprobs = None if chunk.logprobs is None else tuple(self._logprob(raw) for raw in chunk.logprobs)
-        return TextDelta(chunk.text, chunk.prompt_tokens, chunk.completion_tokens, logprobs)
+        return TextDelta(chunk.text, chunk.prompt_tokens, chunk.completion_tokens, logprobs, chunk.cached_tokens)
 
     def _logprob(self, raw: RawLogprob) -> TokenLogprob:
         top = tuple(self._logprob(RawLogprob(token, logprob, ())) for token, logprob in raw.top)
@@ -147,11 +157,13 @@ class ChatTask:
     generation: Generation
     encoder: ChatEncoder
 
-    def prepare(self, request: ChatRequest) -> list[GenerateParams]:
+    def prepare(self, request: ChatRequest, salt: str = "") -> list[GenerateParams]:
+        self.generation.check_text(sum(len(message.text) for message in request.messages), "messages")
         prompt = self.encoder.encode(request.messages)
         length = self.generation.row_length(prompt, request.max_new_tokens, "messages")
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        return self.generation.rows(request, task="chat", prompts=[(prompt, length, None)], logprobs=logprobs)
+        prompts = [(prompt, length, None)]
+        return self.generation.rows(request, task="chat", prompts=prompts, logprobs=logprobs, salt=salt)
 
     def encode(self, chunk: TextChunk) -> TextDelta:
         return self.generation.event(chunk)
@@ -165,7 +177,7 @@ class CompletionTask:
 
     generation: Generation
 
-    def prepare(self, request: CompletionRequest) -> list[GenerateParams]:
+    def prepare(self, request: CompletionRequest, salt: str = "") -> list[GenerateParams]:
         if not request.prompts:
             raise InvalidRequest("The list of prompts is empty; give at least one.", param="prompt")
         prompts: list[tuple[Sequence[int], int, str | None]] = []
@@ -174,13 +186,14 @@ class CompletionTask:
             length = self.generation.row_length(ids, request.max_tokens, "prompt")
             echo = self._text(prompt) if request.echo else None
             prompts.append((ids, length, echo))
-        return self.generation.rows(request, task="completion", prompts=prompts, logprobs=request.logprobs)
+        return self.generation.rows(request, task="completion", prompts=prompts, logprobs=request.logprobs, salt=salt)
 
     def encode(self, chunk: TextChunk) -> TextDelta:
         return self.generation.event(chunk)
 
     def _ids(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):
+            self.generation.check_text(len(prompt), "prompt")
             return self.generation.vocabulary.encode(prompt, add_special_tokens=True)
         check_ids(prompt, self.generation.limits.vocabulary, "prompt")
         return prompt
@@ -200,7 +213,7 @@ class TokenizeTask:
     encoder: ChatEncoder | None
     model: str
 
-    def prepare(self, request: TokenizeRequest) -> list[ReadyParams]:
+    def prepare(self, request: TokenizeRequest, salt: str = "") -> list[ReadyParams]:
         if request.messages is None:
             param, prompt = "prompt", request.prompt or ""
             self._check_text(len(prompt), param)
@@ -232,7 +245,7 @@ class DetokenizeTask:
     vocabulary: Vocabulary
     limits: TextLimits
 
-    def prepare(self, request: DetokenizeRequest) -> list[ReadyParams]:
+    def prepare(self, request: DetokenizeRequest, salt: str = "") -> list[ReadyParams]:
         self.limits.check_ready(len(request.tokens), "tokens")
         check_ids(request.tokens, self.vocabulary.size, "tokens")
         text = self.vocabulary.decode(request.tokens, skip_special_tokens=False)

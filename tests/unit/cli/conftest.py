@@ -38,8 +38,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleets: FakeFleets, pau
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CASTALIA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
-    for name in ("CASTALIA_URL", "CASTALIA_API_KEY", "CASTALIA_API_KEYS_FILE", "CASTALIA_PORT", "CASTALIA_HOST"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("URL", "API_KEY", "API_KEYS_FILE", "PORT", "HOST", "DATABASE_URL"):
+        monkeypatch.delenv(f"CASTALIA_{name}", raising=False)
     runner = CliRunner()
 
     def run(*arguments: str, input: str | None = None) -> Result:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ class Running:
     def model(self, name: str, **options: Any) -> dict[str, Any]:
         return {"id": name, "source": self._source, **options}
 
-    def write(self, *services: dict[str, Any]) -> None:
-        self.path.write_text(yaml.safe_dump({"services": services}))
+    def write(self, *services: dict[str, Any], routes: Sequence[dict[str, Any]] = ()) -> None:
+        self.path.write_text(yaml.safe_dump({"services": list(services), "routes": list(routes)}))
 
     def serve(self, **states: str) -> None:
         self._server.models = [{"id": model, "state": state} for model, state in states.items()]
@@ -65,6 +66,31 @@ def test_apply_shows_what_was_added_removed_and_changed_and_nothing_else(
         "added    model three",
         "fleet 'main' follows models.yaml",
     ]
+
+
+def test_apply_shows_what_became_of_routes_and_waits_for_nothing_that_they_need(
+    run: Run, running: Running, fleets: FakeFleets, pauses: Pauses
+) -> None:
+    chat = entry("chat", running.model("one"), running.model("two"))
+    stays = {"name": "stays", "targets": [{"model": "one"}]}
+    running.write(chat, routes=[stays, {"name": "front", "targets": [{"model": "one"}]}])
+    assert "added    route front\n" in run("apply").stdout
+    running.write(chat, routes=[stays, {"name": "front", "targets": [{"model": "two"}], "fallbacks": ["one"]}])
+    assert run("apply").stdout.splitlines()[0] == "changed  route front: fallbacks, targets"
+    running.write(chat, routes=[stays])
+    assert run("apply").stdout.splitlines()[0] == "removed  route front"
+    assert pauses.count == 0
+
+
+def test_a_route_that_leads_nowhere_is_told_by_path_and_the_fleet_hears_nothing(
+    run: Run, running: Running, fleets: FakeFleets
+) -> None:
+    chat = entry("chat", running.model("one"), running.model("two"))
+    running.write(chat, routes=[{"name": "front", "targets": [{"model": "one"}, {"model": "three"}]}])
+    result = run("apply")
+    assert result.exit_code == 1
+    assert "routes.0.targets.1.model: 'three' is no model" in result.stderr
+    assert not fleets.reloaded
 
 
 def test_a_model_that_moves_to_another_service_is_one_change(run: Run, running: Running) -> None:

@@ -29,6 +29,18 @@ def test_a_relative_file_of_keys_is_meant_from_where_the_command_runs(
     assert fleets.started[0][2].api_keys_file == Path.cwd() / "keys.txt"
 
 
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [(("--host", "0.0.0.0"), True), ((), False)],
+)
+def test_up_says_how_to_make_a_key_where_nobody_gets_in_without_one(
+    run: Run, fleets: FakeFleets, models: Path, options: tuple[str, ...], is_told: bool
+) -> None:
+    result = run("up", *options)
+    assert result.exit_code == 0
+    assert ("keys create NAME" in result.stdout) is is_told
+
+
 def test_up_starts_the_fleet_and_shows_three_things_to_try(run: Run, fleets: FakeFleets, models: Path) -> None:
     result = run("up", "--port", "8123", "--name", "mine")
     assert result.exit_code == 0
@@ -176,3 +188,27 @@ def test_help_loads_neither_torch_nor_ray_nor_a_client() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+UPSTREAM = """services:
+  - name: far
+    family: upstream
+    url: https://far.example/v1
+    secret_env: FAR_TEST_KEY
+    models: [{id: near, remote_id: m}]
+"""
+
+
+def test_up_names_the_variable_that_a_remote_servers_key_is_missing_from(
+    run: Run, fleets: FakeFleets, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.write_text(UPSTREAM)
+    monkeypatch.delenv("FAR_TEST_KEY", raising=False)
+    result = run("up")
+    assert result.exit_code == 1
+    assert "service 'far' takes its key from FAR_TEST_KEY, which is not set" in result.stderr
+    assert fleets.started == []
+    monkeypatch.setenv("FAR_TEST_KEY", "sk-1")
+    result = run("up")
+    assert result.exit_code == 0
+    assert "sk-1" not in result.stdout + result.stderr

@@ -66,23 +66,3 @@ def test_manifest_refuses_a_folder_that_would_be_refused_at_load(run: Run, tmp_p
 
 def test_manifest_of_a_missing_folder_is_an_error(run: Run, tmp_path: Path) -> None:
     assert run("manifest", str(tmp_path / "absent")).exit_code == 1
-
-
-def test_a_new_key_is_shown_once_and_only_its_hash_is_kept(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "keys.txt"
-    first, second = (run("keys", "new", name, "--file", str(file)).stdout.strip() for name in ("alice", "bob"))
-    assert first != second
-    assert file.read_text() == "".join(
-        f"{name}:{hashlib.sha256(key.encode()).hexdigest()}\n" for name, key in (("alice", first), ("bob", second))
-    )
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_new_key_without_a_file_shows_the_line_apart_from_the_key(run: Run) -> None:
-    result = run("keys", "new", "alice")
-    assert result.stdout.startswith("sk-")
-    assert hashlib.sha256(result.stdout.strip().encode()).hexdigest() in result.stderr
-
-
-def test_a_name_that_the_file_could_not_hold_is_refused(run: Run) -> None:
-    assert run("keys", "new", "a:b").exit_code == 1

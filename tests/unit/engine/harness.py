@@ -83,7 +83,7 @@ class Harness(Recorder):
     def check_nothing_is_left(self) -> None:
         assert not self.engine.has_work
         assert self.engine.accounts == 0
-        assert self.engine.waiting_cost == 0
+        assert self.engine.backlog.total == 0
         for sampler in self.samplers.values():
             assert sampler.live == []
             assert sampler.released == sampler.started

@@ -144,6 +144,7 @@ async def test_the_queue_bound_counts_what_the_thread_is_taking_right_now(start:
     await slow.until_inside()
     with pytest.raises(QueueFull):
         fleet.submit(FakeParams(cost=3))
+    assert [(each.share.tenant, each.cost) for each in fleet.engine.waiting("n")] == [("default", 8)]
     slow.let_all_pass()
     await take_all(running)
 

@@ -89,7 +89,7 @@ class EngineMachine(RuleBasedStateMachine):
         for model, sampler in self.harness.samplers.items():
             assert stats[model].running_rows == len(sampler.live)
         waiting = sum(each.waiting_cost for each in stats.values())
-        assert abs(waiting - self.harness.engine.waiting_cost) < 1e-6
+        assert abs(waiting - self.harness.engine.backlog.total) < 1e-6
 
     def teardown(self) -> None:
         self.harness.finish(limit=50 + 20 * len(self.rows))
@@ -151,10 +151,10 @@ def test_every_key_with_running_rows_steps_once_a_round(keys: list[str]) -> None
 def test_the_waiting_cost_never_exceeds_its_bound(requests: list[tuple[float, int]], bound: float) -> None:
     harness = Harness(FakeSampler(max_batch_size=1), max_waiting_cost=bound)
     for cost, steps in requests:
-        before = harness.engine.waiting_cost
+        before = harness.engine.backlog.total
         try:
             harness.submit(FakeParams(cost=cost, steps=1))
-            assert harness.engine.waiting_cost <= bound
+            assert harness.engine.backlog.total <= bound
         except QueueFull:
             assert before + cost > bound
         harness.step(steps)

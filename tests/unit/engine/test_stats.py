@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.engine.contract import FinishReason
 from services.engine.stats import STEP_BOUNDS, WAIT_BOUNDS, Histogram, ModelCounters
 from tests.contract.fake import FakeParams, FakeSampler
@@ -85,4 +87,82 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
     harness.submit(FakeParams(steps=1))
     harness.finish()
     assert before.finished[FinishReason.LENGTH] == 0
-    assert before == ModelCounters().snapshot()
+    assert before == ModelCounters(FakeSampler().max_batch_size).snapshot()
+
+
+def slow(harness_clock: list[Harness], seconds: float = 0.5) -> FakeSampler:
+    """A sampler of one row whose steps take time on the harness's clock."""
+
+    class TakesTime(FakeSampler):
+        def step(self, states):  # type: ignore[no-untyped-def]
+            harness_clock[0].clock.now += seconds
+            return super().step(states)
+
+    return TakesTime(max_batch_size=1)
+
+
+def test_the_pace_is_measured_while_rows_wait_and_not_before() -> None:
+    harnesses: list[Harness] = []
+    harness = Harness(slow(harnesses))
+    harnesses.append(harness)
+    harness.submit(FakeParams(steps=5))
+    harness.finish()
+    assert harness.engine.stats()["m"].pace.units_per_second is None, "a batch with room says nothing of a full one"
+    for _ in range(3):
+        harness.submit(FakeParams(steps=5))
+    harness.finish()
+    assert harness.engine.stats()["m"].pace.units_per_second == pytest.approx(2.0)
+
+
+def test_the_turns_of_other_models_count_in_a_models_pace() -> None:
+    harnesses: list[Harness] = []
+    harness = Harness({"m": slow(harnesses), "n": slow(harnesses)})
+    harnesses.append(harness)
+    for model in ("m", "n"):
+        for _ in range(3):
+            harness.submit(FakeParams(steps=5), model=model)
+    harness.step(20)
+    assert harness.engine.stats()["m"].pace.units_per_second == pytest.approx(1.0)
+
+
+def test_the_latest_pace_counts_most() -> None:
+    counters = ModelCounters()
+    counters.enqueued(1.0)
+    for second in range(100):
+        counters.stepped(1, 1.0 if second < 50 else 3.0, 1.0, at=float(second))
+    rate = counters.snapshot().pace.units_per_second
+    assert rate == pytest.approx(3.0, rel=0.02)
+
+
+def test_a_rows_own_pace_and_what_it_used_of_its_cost_are_learned_as_it_ends() -> None:
+    harnesses: list[Harness] = []
+    harness = Harness(slow(harnesses))
+    harnesses.append(harness)
+    harness.submit(FakeParams(steps=5, cost=20.0))
+    harness.finish()
+    pace = harness.engine.stats()["m"].pace
+    assert (pace.seconds_per_unit, pace.used) == (pytest.approx(0.5), pytest.approx(0.25))
+
+
+def test_a_row_that_was_late_says_how_slow_it_was_but_not_what_it_would_have_used() -> None:
+    counters = ModelCounters()
+    counters.started(100.0)
+    counters.finished(FinishReason.DEADLINE, cost=100.0, units=4.0, ran_s=8.0)
+    counters.finished(FinishReason.DEADLINE, cost=100.0, units=0.0, ran_s=None)
+    pace = counters.snapshot().pace
+    assert (pace.seconds_per_unit, pace.used) == (2.0, None)
+
+
+def test_many_small_rows_do_not_hide_what_the_large_ones_use_and_take() -> None:
+    """Tokenizing is a row of one unit; were it to count as a generation does, a queue would look ten times as long."""
+    counters = ModelCounters()
+    for cost, units, seconds, times in ((2000.0, 200.0, 2.0, 20), (1.0, 1.0, 0.5, 200)):
+        for _ in range(times):
+            counters.started(cost)
+            counters.finished(FinishReason.STOP, cost=cost, units=units, ran_s=seconds)
+    pace = counters.snapshot().pace
+    assert pace.used == pytest.approx(0.1, rel=0.1)
+    for _ in range(40):
+        counters.started(2000.0)
+        counters.finished(FinishReason.STOP, cost=2000.0, units=1000.0, ran_s=2.0)
+    assert counters.snapshot().pace.used == pytest.approx(0.5, rel=0.1)

@@ -139,6 +139,7 @@ class FakeDispatcher:
     calls: list[tuple[str, Call]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     open: int = 0
+    is_closed: bool = False
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -164,6 +165,9 @@ class FakeDispatcher:
         if isinstance(known, Exception):
             raise known
         return known
+
+    async def close(self) -> None:
+        self.is_closed = True
 
 
 class Clock:
@@ -202,7 +206,7 @@ def make_gateway(
     **env: Any,
 ) -> Gateway:
     dispatcher = dispatcher or FakeDispatcher()
-    settings = Settings(home=Path("/nonexistent"), **env)
+    settings = Settings(**{"home": Path("/nonexistent"), "database_url": "sqlite://", **env})
     log_text = io.StringIO()
     state = GatewayState.make(
         settings,

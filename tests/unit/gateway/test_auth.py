@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.auth import KeyFileError, Keyring, UnprotectedHost, is_loopback, make_keyring, new_key
+from services.gateway.auth import KeyFileError, Keyring, is_loopback, new_key
 from services.gateway.logs import make_log
-from shared.config.settings import Settings
 from shared.errors import InvalidApiKey
 from tests.unit.gateway.fakes import Gateway, chat, make_gateway
 
@@ -91,7 +90,7 @@ def test_a_changed_file_is_read_again(keys: tuple[Path, str]) -> None:
     carol, line = new_key("carol")
     path.write_text(line)
     os.utime(path, ns=(1, 1))
-    assert keyring.tenant_of(f"Bearer {carol}") == "carol"
+    assert keyring.tenant_of(f"Bearer {carol}").name == "carol"
     with pytest.raises(InvalidApiKey):
         keyring.tenant_of(f"Bearer {alice}")
 
@@ -105,7 +104,7 @@ def test_a_broken_edit_locks_nobody_out_and_is_logged(keys: tuple[Path, str], co
         path.unlink()
     else:
         path.write_text(content)
-    assert keyring.tenant_of(f"Bearer {alice}") == "alice"
+    assert keyring.tenant_of(f"Bearer {alice}").name == "alice"
     assert "api_keys_unreadable" in log.getvalue()
     assert "nonsense" not in log.getvalue()
 
@@ -123,12 +122,20 @@ def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
         make_gateway(api_keys_file=tmp_path / "none")
 
 
-def test_a_host_beyond_loopback_needs_keys(keys: tuple[Path, str]) -> None:
-    log = make_log("INFO", io.StringIO())
-    with pytest.raises(UnprotectedHost, match="CASTALIA_API_KEYS_FILE"):
-        make_keyring(Settings(host="0.0.0.0"), log)
-    assert make_keyring(Settings(host="0.0.0.0", api_keys_file=keys[0]), log) is not None
-    assert make_keyring(Settings(host="127.0.0.1"), log) is None
+async def test_a_file_of_keys_goes_before_the_store(keys: tuple[Path, str]) -> None:
+    gateway = make_gateway(host="127.0.0.1", api_keys_file=keys[0])
+    async with gateway.client() as client:
+        assert (await client.get("/v1/models")).status_code == 401
+        assert (await client.get("/v1/models", headers=bearer(keys[1]))).status_code == 200
+
+
+def test_a_tenant_is_known_by_name_while_a_line_of_the_file_has_it(keys: tuple[Path, str]) -> None:
+    path, _ = keys
+    keyring = Keyring(path, make_log("INFO", io.StringIO()))
+    assert keyring.tenant_named("alice") is not None
+    path.write_text(new_key("bob")[1])
+    os.utime(path, ns=(1, 1))
+    assert keyring.tenant_named("alice") is None
 
 
 @pytest.mark.parametrize(

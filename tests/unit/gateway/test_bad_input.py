@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from services.gateway.bodies import parse
+from services.gateway.validation import MAX_DEPTH
+from shared.errors import InvalidRequest
 from tests.bad_input import CHAT, COMPLETIONS, BadRequest, bad_methods, bad_requests
 from tests.unit.gateway.fakes import MODEL, Gateway, chat
 
@@ -75,3 +80,17 @@ async def test_a_task_that_the_model_does_not_do_names_those_it_does(
     error = response.json()["error"]
     assert (response.status_code, error["code"], error["param"]) == (400, "unsupported_task", "model")
     assert "it does: completion" in error["message"]
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a": ', b"}")], ids=["arrays", "objects"])
+def test_a_body_may_be_nested_as_deep_as_the_refusal_says_and_no_deeper(opening: bytes, closing: bytes) -> None:
+    class Anything(BaseModel):
+        it: Any
+
+    def deep(levels: int) -> bytes:
+        """The body's own object is one of them."""
+        return b'{"it": ' + opening * (levels - 1) + b"0" + closing * (levels - 1) + b"}"
+
+    assert parse(Anything, deep(MAX_DEPTH)).it
+    with pytest.raises(InvalidRequest, match=f"at most {MAX_DEPTH} deep"):
+        parse(Anything, deep(MAX_DEPTH + 1))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+from services.gateway.bodies import BodyBudget
 from services.gateway.state import Tempo
 from tests.bad_input import CHAT
 from tests.unit.gateway.fakes import Clock, Gateway, chat, make_gateway
@@ -56,6 +57,33 @@ async def test_a_body_that_never_arrives_meets_the_deadline() -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 
+async def test_a_body_that_comes_too_slowly_is_refused_and_not_as_a_fault_that_clients_try_again() -> None:
+    async def body() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    gateway = make_gateway(body_timeout_s=0.01)
+    async with gateway.client() as client:
+        response = await client.post(CHAT, content=body(), headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "request_timeout")
+    assert gateway.dispatcher.calls == []
+
+
+async def test_a_large_body_may_take_longer_if_it_keeps_coming() -> None:
+    """Three times the time that a small one has: 256 KiB earn it four seconds more."""
+    data = json.dumps(chat()).encode()
+
+    async def body() -> Any:
+        yield b" " * 2**18
+        await asyncio.sleep(0.15)
+        yield data
+
+    gateway = make_gateway(body_timeout_s=0.05)
+    async with gateway.client() as client:
+        response = await client.post(CHAT, content=body(), headers={"content-type": "application/json"})
+    assert response.status_code == 200
+
+
 async def test_a_body_that_takes_the_whole_deadline_is_not_sent_on() -> None:
     clock = Clock()
 
@@ -84,3 +112,30 @@ async def test_a_client_that_leaves_while_sending_is_logged_as_499(gateway: Gate
     scope = {"type": "http", "method": "POST", "path": CHAT, "query_string": b"", "root_path": "", "headers": headers}
     await gateway.app(scope, receive, send)  # type: ignore[arg-type]
     assert gateway.log_lines()[-1]["status"] == 499
+
+
+async def test_bodies_on_their_way_are_held_within_one_budget_and_then_no_more() -> None:
+    """What is admitted by number alone could fill the memory: each may be as large as the limit."""
+    gateway = make_gateway()
+    gateway.state.bodies = BodyBudget(1000)
+    rest, begun = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Any:
+        yield b" " * 600
+        begun.set()
+        await rest.wait()
+        yield json.dumps(chat()).encode()
+
+    headers = {"content-type": "application/json"}
+    async with gateway.client() as client:
+        first = asyncio.create_task(client.post(CHAT, content=slow(), headers=headers))
+        await begun.wait()
+        refused = await client.post(CHAT, content=b" " * 600, headers=headers)
+        small = await client.post(CHAT, json=chat())
+        rest.set()
+        assert (await first).status_code == small.status_code == 200
+        again = await client.post(CHAT, content=b" " * 600 + json.dumps(chat()).encode(), headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_is_overloaded")
+    assert "retry-after" in refused.headers
+    assert again.status_code == 200
+    assert gateway.state.bodies.held == 0

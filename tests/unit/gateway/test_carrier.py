@@ -1,19 +1,29 @@
-"""Holding, deadlines, and the second try after a lost replica."""
+"""Holding, deadlines, the second try after a lost replica, and what stands in for a target that fails."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from services.gateway.carrier import Carrier, Errand
+from services.gateway.carrier import Carrier, Errand, Target
 from services.gateway.dispatcher import ReplicaLost
 from services.gateway.logs import make_log
 from services.gateway.problems import CallFailed
 from shared.calls import Call
-from shared.errors import DeadlineExceeded, InvalidRequest, ModelLoading, Overloaded
+from shared.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    ModelLoading,
+    ModelNotFound,
+    Overloaded,
+    RateLimited,
+    ServiceError,
+)
 from shared.events import Accepted, Event, Failed, Finished, RowEvent, TextDelta
 from shared.schemas.text import DetokenizeRequest
 from tests.unit.gateway.fakes import ACCEPTED, STOPPED, FakeDispatcher, Script, play, text
@@ -30,7 +40,7 @@ async def carry(
     async def sink(batch: Sequence[RowEvent]) -> None:
         seen.extend(event for _, event in batch)
 
-    errand = Errand("chat", CALL, deadline_s, hold_s, lambda: is_ready)
+    errand = Errand((Target("chat", CALL, lambda: is_ready),), deadline_s, hold_s)
     try:
         await Carrier(dispatcher, make_log("INFO", io.StringIO()), grace_s=0.001).carry(errand, sink)
     finally:
@@ -109,8 +119,182 @@ async def test_a_deadline_of_the_sink_itself_is_not_mistaken_for_the_calls() -> 
     async def sink(_: Sequence[RowEvent]) -> None:
         raise ConnectionError
 
-    errand = Errand("chat", CALL, 60, 60, lambda: True)
+    errand = Errand((Target("chat", CALL, lambda: True),), 60, 60)
     dispatcher = FakeDispatcher(play(ACCEPTED, STOPPED))
     with pytest.raises(ConnectionError):
         await Carrier(dispatcher, make_log("INFO", io.StringIO())).carry(errand, sink)
     assert dispatcher.open == 0
+
+
+@dataclass
+class Journey:
+    """An errand with the targets `models`, each of which plays the script that `plays` has for it."""
+
+    plays: dict[str, Script]
+    models: tuple[str, ...] = ("a", "b")
+    ready: frozenset[str] = frozenset({"a", "b"})
+    restarts: bool = False
+    deadline_s: float = 60
+    renewals: list[tuple[str, ...]] = field(default_factory=list)
+    began: list[str] = field(default_factory=list)
+    seen: list[Event] = field(default_factory=list)
+    dispatcher: FakeDispatcher = field(init=False)
+
+    async def go(self) -> None:
+        self.dispatcher = FakeDispatcher(lambda call: self.plays[call.model](call))
+        carrier = Carrier(
+            self.dispatcher, make_log("INFO", io.StringIO()), grace_s=0.001, fallback_after_s=0.01, skew_s=0.0
+        )
+        try:
+            await carrier.carry(self.errand(self.models), self.sink, began=self.note, restarts=self.restarts)
+        finally:
+            assert self.dispatcher.open == 0
+
+    def errand(self, models: tuple[str, ...]) -> Errand:
+        targets = (
+            Target(model, replace(CALL, model=model), lambda model=model: model in self.ready) for model in models
+        )
+        return Errand(tuple(targets), self.deadline_s, 60, self.renewed)
+
+    def renewed(self) -> Errand | None:
+        return self.errand(self.renewals.pop(0)) if self.renewals else None
+
+    async def sink(self, batch: Sequence[RowEvent]) -> None:
+        self.seen.extend(event for _, event in batch)
+
+    def note(self, target: Target) -> None:
+        self.began.append(target.call.model)
+        self.seen.clear()
+
+    @property
+    def said(self) -> str:
+        return "".join(event.text for event in self.seen if isinstance(event, TextDelta))
+
+
+ANSWER = play(ACCEPTED, text("b"), STOPPED)
+
+
+def failing(error: ServiceError) -> Script:
+    return play([RowEvent(0, Failed.of(error))])
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        failing(Overloaded("full")),
+        failing(ModelLoading("soon")),
+        failing(InternalError()),
+        play(Overloaded("no room at the router")),
+        play(ReplicaLost("died")),
+        play(ACCEPTED, ReplicaLost("died before it said a word")),
+        play(ACCEPTED, [RowEvent(0, Failed.of(InternalError()))]),
+    ],
+    ids=["overload", "loading", "fault", "backpressure", "lost", "lost when accepted", "failed when accepted"],
+)
+async def test_a_target_that_fails_before_it_answers_is_stood_in_for(failure: Script) -> None:
+    journey = Journey({"a": failure, "b": ANSWER})
+    await journey.go()
+    assert (journey.began, journey.said) == (["a", "b"], "b")
+    assert not any(isinstance(event, Failed) for event in journey.seen)
+
+
+@pytest.mark.parametrize(
+    "failure", [InvalidRequest("no"), RateLimited("slow down", retry_after=1.0)], ids=["400", "429"]
+)
+async def test_what_is_the_clients_fault_is_told_by_the_first(failure: ServiceError) -> None:
+    journey = Journey({"a": failing(failure), "b": ANSWER})
+    with pytest.raises(CallFailed, match=str(failure)):
+        await journey.go()
+    assert journey.began == ["a"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        play(ACCEPTED, text("a"), ReplicaLost("died")),
+        play(ACCEPTED, text("a"), [RowEvent(0, Failed.of(InternalError()))]),
+    ],
+    ids=["lost", "failed"],
+)
+async def test_after_the_first_piece_of_an_answer_nobody_stands_in(failure: Script) -> None:
+    journey = Journey({"a": failure, "b": ANSWER})
+    with pytest.raises((Overloaded, CallFailed)):
+        await journey.go()
+    assert (journey.began, journey.said) == (["a"], "a")
+
+
+async def test_an_answer_that_nobody_has_seen_is_begun_anew_by_another() -> None:
+    journey = Journey({"a": play(ACCEPTED, text("a"), ReplicaLost("died")), "b": ANSWER}, restarts=True)
+    await journey.go()
+    assert (journey.began, journey.said) == (["a", "b"], "b")
+
+
+async def test_a_target_that_takes_nothing_is_left_when_another_is_ready() -> None:
+    journey = Journey({"a": never, "b": ANSWER})
+    await journey.go()
+    assert journey.began == ["a", "b"]
+
+
+async def test_a_target_that_takes_nothing_is_waited_for_when_no_other_is_ready_either() -> None:
+    opened = asyncio.Event()
+    journey = Journey({"a": play(opened, ACCEPTED, text("a"), STOPPED), "b": ANSWER}, ready=frozenset())
+    going = asyncio.ensure_future(journey.go())
+    asyncio.get_running_loop().call_later(0.05, opened.set)  # later than another that is ready would be asked
+    await going
+    assert (journey.began, journey.said) == (["a"], "a")
+
+
+async def test_of_targets_that_all_fail_the_first_is_heard() -> None:
+    journey = Journey({"a": failing(ModelLoading("a loads")), "b": failing(InvalidRequest("b takes less"))})
+    with pytest.raises(CallFailed, match="a loads"):
+        await journey.go()
+    assert journey.began == ["a", "b"]
+
+
+async def test_all_targets_share_one_deadline() -> None:
+    journey = Journey({"a": never, "b": never}, deadline_s=0.02)
+    with pytest.raises(ServiceError):
+        await journey.go()
+    times = [call.deadline_s for _, call in journey.dispatcher.calls]
+    assert all(left is not None and left <= 0.02 for left in times)
+
+
+async def test_a_call_that_finds_nobody_is_carried_by_the_configuration_that_came_meanwhile() -> None:
+    journey = Journey({"a": play(ReplicaLost("gone")), "b": ANSWER}, models=("a",), renewals=[("b",)])
+    await journey.go()
+    assert journey.said == "b"
+
+
+async def test_a_replica_that_has_not_heard_of_its_model_yet_is_asked_again() -> None:
+    scripts = [failing(ModelNotFound("a")), play(ACCEPTED, text("a"), STOPPED)]
+    journey = Journey({}, models=("a",))
+    carrier = Carrier(FakeDispatcher(scripts=scripts), make_log("INFO", io.StringIO()))
+    await carrier.carry(journey.errand(("a",)), journey.sink, began=journey.note)
+    assert (journey.began, journey.said) == (["a", "a"], "a")
+
+
+async def test_a_model_that_no_replica_ever_hears_of_is_not_found() -> None:
+    journey = Journey({"a": failing(ModelNotFound("a"))}, models=("a",))
+    with pytest.raises(CallFailed, match="does not exist"):
+        await journey.go()
+
+
+async def test_a_configuration_without_the_model_says_so_to_calls_on_their_way() -> None:
+    journey = Journey({"a": failing(ModelNotFound("a"))}, models=("a",))
+
+    def renewed() -> Errand | None:
+        raise ModelNotFound("a")
+
+    errand = replace(journey.errand(("a",)), renewed=renewed)
+    carrier = Carrier(FakeDispatcher(journey.plays["a"]), make_log("INFO", io.StringIO()))
+    with pytest.raises(ModelNotFound):
+        await carrier.carry(errand, journey.sink)
+
+
+async def test_an_answer_that_has_begun_is_never_carried_anew() -> None:
+    journey = Journey(
+        {"a": play(ACCEPTED, text("a"), ReplicaLost("died")), "b": ANSWER}, models=("a",), renewals=[("b",)]
+    )
+    with pytest.raises(Overloaded):
+        await journey.go()
+    assert journey.began == ["a"]

@@ -19,6 +19,7 @@ TRUTHS = [
     checks.unsupported_method,
     checks.allow_header_conformance,
 ]
+WITHOUT_BODY = ("/v1/batches/{batch_id}/cancel",)
 APP = image_gateway().app
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
@@ -45,7 +46,7 @@ def test_every_operation_documents_its_failures() -> None:
             statuses = set(operation["responses"])
             assert "422" not in statuses
             assert {"405", "500"} <= statuses
-            if method == "post":
+            if method == "post" and path not in WITHOUT_BODY:
                 assert {"400", "401", "403", "404", "413", "415", "429", "503", "504"} <= statuses, path
                 assert operation["requestBody"]["required"]
 

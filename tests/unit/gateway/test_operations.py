@@ -141,6 +141,32 @@ def test_no_setting_lets_an_old_report_count(seconds: float) -> None:
         Settings(report_s=seconds)
 
 
+async def test_a_service_that_keeps_silent_holds_nobody_up_twice() -> None:
+    clock = Clock()
+    dispatcher = FakeDispatcher()
+    hung = asyncio.Event()
+
+    async def silent(service: str) -> Any:
+        dispatcher.asked.append(service)
+        clock.seconds += 1.1
+        if len(dispatcher.asked) > 1:
+            await hung.wait()
+        raise ReplicaLost("silent")
+
+    dispatcher.__dict__["reports"] = silent
+    board = make_gateway(dispatcher, tempo=Tempo(clock=clock)).state.board
+    await board.know(["chat"], wait_s=60)
+    await board.know(["chat"], wait_s=60)
+    assert dispatcher.asked == ["chat"], "silence is an answer for as long as others are"
+    clock.seconds += 2
+    assert not board.is_ready("chat", MODEL)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(0):  # it is being asked again, and would not answer before long
+        await board.know(["chat"], wait_s=60)
+    assert dispatcher.asked == ["chat", "chat"]
+    await board.close()
+
+
 async def test_services_that_do_not_report_are_cold_not_an_error(gateway: Gateway) -> None:
     gateway.dispatcher.known = {"chat": ReplicaLost("x"), "cold": Overloaded("y")}
     async with gateway.client() as client:
@@ -227,7 +253,7 @@ async def test_an_unexpected_failure_is_a_500_with_its_cause_in_the_log_alone(ga
     assert __file__.replace("test_operations", "fakes") in line["cause"]
 
 
-@pytest.mark.parametrize(("asked", "least", "most"), [(None, 1, 2), (4.0, 4, 6), (100.0, 30, 30), (0.1, 1, 2)])
+@pytest.mark.parametrize(("asked", "least", "most"), [(None, 1, 2), (4.0, 4, 6), (100.0, 20, 30), (0.1, 1, 2)])
 def test_retry_after_has_jitter_and_bounds(asked: float | None, least: int, most: int) -> None:
     failure = Failed.of(Overloaded("busy", retry_after=asked))
     rng = random.Random(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -53,14 +54,28 @@ class FakeResponse:
     async def _one(self) -> Any:
         return await anext(self._play())
 
-    async def results_async(self, *, return_exceptions: bool) -> list[Any]:
-        assert return_exceptions
+    async def _fetch_replica_results_async(self) -> list[FakeResult]:
         if self.fails_whole or isinstance(self._outcome[0], DeploymentUnavailableError):
             raise self._outcome[0]
-        return self._outcome
+        return [FakeResult(item) for item in self._outcome]
 
     def cancel(self) -> None:
         self.cancelled = True
+
+
+class FakeResult:
+    """One replica's part of a broadcast: an answer, an error, or an event that is waited for before an answer."""
+
+    def __init__(self, outcome: Any) -> None:
+        self._outcome = outcome
+
+    async def get_async(self) -> Any:
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        if isinstance(self._outcome, asyncio.Event):
+            await self._outcome.wait()
+            return report(replica="slow")
+        return self._outcome
 
 
 class FakeHandle:
@@ -97,6 +112,23 @@ async def test_a_stream_gives_the_replicas_batches_in_order() -> None:
     assert handle.options_seen == {"method_name": "stream", "stream": True}
     await serve.reports("chat")
     assert made == [("Replica", "chat")]  # one handle a service: each has a router
+
+
+async def test_calls_made_in_one_context_are_made_in_contexts_of_their_own() -> None:
+    """Ray's router tells calls apart by an id that it keeps in the context of the HTTP request."""
+    request_id: ContextVar[str] = ContextVar("request_id", default="none")
+    request_id.set("http request")
+    serve, handle, _ = dispatcher(ACCEPTED)
+    seen: list[str] = []
+    remote = handle.remote
+
+    def noting(*args: Any) -> FakeResponse:
+        seen.append(request_id.get())
+        return remote(*args)
+
+    handle.__dict__["remote"] = noting
+    await anext(serve.stream("chat", CALL))
+    assert seen == ["none"]
 
 
 async def test_closing_a_stream_cancels_it_at_the_replica() -> None:
@@ -158,6 +190,38 @@ async def test_a_fault_is_not_mistaken_for_a_lost_replica(error: Exception) -> N
 async def test_reports_leave_failing_replicas_out() -> None:
     serve, _, _ = dispatcher(report(), ActorDiedError())
     assert list(await serve.reports("chat")) == [report()]
+
+
+async def test_a_hung_replica_does_not_hide_the_reports_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.serve_dispatch.PATIENCE_S", 0.01)
+    serve, _, _ = dispatcher(asyncio.Event(), report(), ActorDiedError(), report(replica="r2"))
+    assert list(await serve.reports("chat")) == [report(), report(replica="r2")]
+
+
+async def test_the_only_replica_may_take_as_long_as_the_board_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its silence for a while is no sign that there is none: an empty answer would say that."""
+    monkeypatch.setattr("services.gateway.serve_dispatch.PATIENCE_S", 0.0)
+    slow = asyncio.Event()
+    serve, _, _ = dispatcher(slow, ActorDiedError())
+    asking = asyncio.create_task(serve.reports("chat"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not asking.done()
+    slow.set()
+    assert list(await asking) == [report(replica="slow")]
+
+
+async def test_giving_up_on_reports_leaves_no_question_behind() -> None:
+    serve, _, _ = dispatcher(asyncio.Event())
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(serve.reports("chat"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_service_scaled_to_zero_reports_nothing() -> None:

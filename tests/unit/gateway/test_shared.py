@@ -43,8 +43,8 @@ def test_a_configuration_that_cannot_be_meant_is_refused(config: dict[str, Any],
 
 
 def test_pieces_of_text_join_with_the_later_counts() -> None:
-    joined = TextDelta("a", 3, 1, (logprob("a"),)).join(TextDelta("b", 3, 2, (logprob("b"),)))
-    assert (joined.text, joined.prompt_tokens, joined.completion_tokens) == ("ab", 3, 2)
+    joined = TextDelta("a", 3, 1, (logprob("a"),), 2).join(TextDelta("b", 3, 2, (logprob("b"),), 2))
+    assert (joined.text, joined.prompt_tokens, joined.completion_tokens, joined.cached_tokens) == ("ab", 3, 2, 2)
     assert [entry.token for entry in joined.logprobs or ()] == ["a", "b"]
     assert TextDelta("a", 3, 1).join(TextDelta("b", 3, 2)).logprobs is None
 

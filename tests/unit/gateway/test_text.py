@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,15 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 WHOLE = "".join(HELLO)
 
 
+def usage(prompt: int, completion: int, cached: int = 0) -> dict[str, Any]:
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
 async def test_a_plain_chat_answer_is_complete(gateway: Gateway) -> None:
     async with gateway.client() as client:
         response = await client.post(CHAT, json=chat(n=2, seed=1))
@@ -44,7 +54,7 @@ async def test_a_plain_chat_answer_is_complete(gateway: Gateway) -> None:
     assert answer.choices[0].finish_reason == "stop"
     assert answer.id.startswith("chatcmpl-")
     assert answer.created == 1_700_000_000
-    assert answer.usage.model_dump() == {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}
+    assert answer.usage.model_dump() == usage(5, 8)
     assert response.json()["choices"][0]["logprobs"] is None
     assert response.json()["choices"][0]["message"]["refusal"] is None
 
@@ -79,7 +89,15 @@ async def test_usage_comes_last_when_asked_for_and_is_null_before(gateway: Gatew
     assert done == "[DONE]"
     assert all(event["usage"] is None for event in events)
     assert last["choices"] == []
-    assert last["usage"] == {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
+    assert last["usage"] == usage(5, 4)
+
+
+def test_cached_tokens_count_once_a_prompt_as_its_first_row_found_them() -> None:
+    counts = TokenCounts(choices=2)
+    for row, cached in enumerate((64, 128, 0, 64)):
+        counts.note(row, TextDelta("a", 200, 1, cached_tokens=cached))
+    counts.note(0, TextDelta("b", 200, 2, cached_tokens=64))
+    assert counts.usage() == usage(400, 5, cached=64)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -209,13 +227,13 @@ async def test_the_least_deadline_holds(headers: dict[str, str], stream: bool, d
     gateway = make_gateway(dispatcher, tempo=Tempo(clock=Clock()), timeout_s=7)
     seen: list[Errand] = []
 
-    async def carry(errand: Errand, _: object) -> None:
+    async def carry(errand: Errand, _: object, **options: object) -> None:
         seen.append(errand)
 
     gateway.state.carrier = SimpleNamespace(carry=carry)  # type: ignore[assignment]
     async with gateway.client() as client:
         await client.post(CHAT, json=chat(stream=stream), headers=headers)
-    assert seen[0].deadline_s == seen[0].call.deadline_s == deadline_s
+    assert seen[0].deadline_s == seen[0].targets[0].call.deadline_s == deadline_s
 
 
 async def test_a_plain_call_to_a_loaded_model_comes_in_one_message() -> None:

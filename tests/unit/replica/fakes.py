@@ -14,7 +14,7 @@ from services.engine.errors import ModelBusy
 from services.families import Load, LoadedModel
 from services.model_pool import ModelPool
 from shared.config.base import ModelConfig
-from shared.config.models import AnyService, FleetConfig
+from shared.config.models import FleetConfig, HostedService
 from shared.errors import InvalidRequest
 from shared.events import TextDelta
 from shared.schemas.text import DetokenizeRequest
@@ -23,11 +23,11 @@ from tests.contract.fake import FakeParams, FakeSampler
 MIB = 2**20
 
 
-def service(*models: str, memory: int = 100, **changes: Any) -> AnyService:
+def service(*models: str, memory: int = 100, **changes: Any) -> HostedService:
     """A service entry; memory is in MiB. A model may be given as `id` or `id=source`."""
     entries = [{"id": name.partition("=")[0], "source": f"file://{name.partition('=')[2] or name}"} for name in models]
     entry = {"name": "chat", "family": "transformer", "models": entries, "resources": {"memory": memory * MIB}}
-    return FleetConfig.model_validate({"services": [{**entry, **changes}]}).services[0]
+    return FleetConfig.model_validate({"services": [{**entry, **changes}]}).hosted[0]
 
 
 @dataclass
@@ -37,8 +37,10 @@ class FakeTask:
     encodes_slowly: ClassVar[bool] = False
 
     changes: dict[str, Any] = field(default_factory=dict[str, Any])
+    salts: list[str] = field(default_factory=list[str])  # of every call
 
-    def prepare(self, request: DetokenizeRequest) -> Sequence[FakeParams]:
+    def prepare(self, request: DetokenizeRequest, salt: str = "") -> Sequence[FakeParams]:
+        self.salts.append(salt)
         if not request.tokens:
             raise InvalidRequest("tokens is empty", param="tokens")
         if request.tokens == [666]:

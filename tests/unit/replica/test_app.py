@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.app import GATEWAY_ONGOING, SCALING_INTERVAL_S, SCALING_WINDOW_S, load_fleet_config, serve_config
+from services.app import SCALING_INTERVAL_S, SCALING_WINDOW_S, load_fleet_config, serve_config
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
@@ -41,12 +41,10 @@ def test_a_changed_model_changes_no_argument_and_so_restarts_no_replica() -> Non
         assert {key for key in new if old[key] != new[key]} == reconfigured
 
 
-def test_a_replica_takes_more_requests_than_its_batch_holds() -> None:
-    assert deployment(rendered(ENTRY), "chat")["max_ongoing_requests"] == 8 + 256
-
-
-def test_a_gateway_holds_more_requests_than_rays_default_of_five() -> None:
-    assert deployment(rendered(ENTRY), "gateway")["max_ongoing_requests"] == GATEWAY_ONGOING > 1000
+def test_rays_own_limits_which_know_no_tenant_never_hold_a_request_back() -> None:
+    replica, gateway = (deployment(rendered(ENTRY), name) for name in ("chat", "gateway"))
+    assert replica["max_ongoing_requests"] == gateway["max_ongoing_requests"] == 65536
+    assert replica["max_queued_requests"] == -1
 
 
 @pytest.mark.parametrize(
@@ -88,6 +86,13 @@ def test_user_config_says_what_the_file_says_and_is_read_back_equal() -> None:
     assert deployment(rendered(entry), "gateway")["user_config"] == {"services": [user_config]}
 
 
+def test_routes_reach_the_gateway_and_nothing_else() -> None:
+    route = {"name": "front", "targets": [{"model": "a", "weight": 2}]}
+    config = serve_config(FleetConfig.model_validate({"services": [ENTRY], "routes": [route]}), Settings())
+    assert deployment(config, "gateway")["user_config"]["routes"] == [route]
+    assert deployment(config, "chat") == deployment(rendered(ENTRY), "chat")
+
+
 def test_a_misspelt_key_in_models_yaml_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("services:\n  - {name: a, family: transformer, model: []}\n")
@@ -98,3 +103,8 @@ def test_a_misspelt_key_in_models_yaml_is_refused_by_name(tmp_path: Path) -> Non
 def test_reading_the_configuration_and_the_fleets_commands_do_not_import_ray() -> None:
     code = "import sys, services.app, services.fleet, services.fleet.process; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_as_many_gateways_answer_as_the_settings_say() -> None:
+    assert deployment(rendered(ENTRY), "gateway")["num_replicas"] == 1
+    assert deployment(rendered(ENTRY, gateway_replicas=3), "gateway")["num_replicas"] == 3

@@ -17,7 +17,7 @@ import pytest
 
 from services.fleet import FleetError, FleetState, applied_config, down, list_states, read_state
 from services.fleet import state as fleet_state
-from services.fleet.environment import HAPROXY_SCRIPT, Ports, choose_ports, ray_environment, settings_environment
+from services.fleet.environment import Ports, choose_ports, ray_environment, settings_environment
 from services.fleet.processes import descendants, end_all
 from services.fleet.signals import Signals, Stopped
 from services.fleet.state import StateFile, birth_of, fleet_folder
@@ -145,19 +145,6 @@ def test_no_socket_path_is_too_long_for_haproxy(tmp_path: Path) -> None:
         assert len(str(Path("/tmp/castalia-12345678") / below)) <= UNIX_PATH
 
 
-def test_haproxy_starts_without_splicing_and_with_its_pages_on_this_machine_alone(tmp_path: Path) -> None:
-    config, binary, script = (tmp_path / name for name in ("haproxy.cfg", "binary", "script"))
-    config.write_text("  bind :20001\nbind *:20002\n  bind *:8000\n  bind :200011\n")
-    binary.write_text('#!/bin/sh\necho "$@"\n')
-    script.write_text(HAPROXY_SCRIPT.format(metrics=20001, stats=20002, binary=binary))
-    for path in (binary, script):
-        path.chmod(0o700)
-    command = [script, "-db", "-f", config, "-sf", "7"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert printed.split() == ["-dS", "-db", "-f", str(config), "-sf", "7"]
-    assert config.read_text() == "  bind 127.0.0.1:20001\nbind 127.0.0.1:20002\n  bind *:8000\n  bind :200011\n"
-
-
 def test_each_fleet_has_its_own_token_that_only_its_user_reads(tmp_path: Path) -> None:
     tokens = set[str]()
     for name in "ab":
@@ -180,7 +167,7 @@ def test_each_of_ray_serves_modes_has_a_switch(tmp_path: Path, on: bool) -> None
 
 
 def test_settings_survive_the_way_into_a_child_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given = Settings(home=tmp_path, port=0, timeout_s=12.5, haproxy=False, max_body=2**20)
+    given = Settings(home=tmp_path, port=0, timeout_s=12.5, haproxy=False, max_body=2**20, database_url="sqlite://")
     for key, value in settings_environment(given).items():
         monkeypatch.setenv(key, value)
     assert Settings() == given

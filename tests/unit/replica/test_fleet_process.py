@@ -87,6 +87,63 @@ def test_a_reload_that_is_asked_for_while_another_is_applied_takes_its_place(
     assert '"two"' in (tmp_path / "applied.json").read_text()
 
 
+def test_a_reload_of_a_file_that_cannot_be_read_leaves_what_is_being_applied_alone(
+    fleet: FleetProcess, file: StateFile, tmp_path: Path
+) -> None:
+    def look(looks: int) -> str:
+        if looks == 1:
+            (tmp_path / "models.yaml").write_text("services: oops")
+            os.kill(os.getpid(), signal.SIGHUP)
+        return "DEPLOYING" if looks < 3 else "RUNNING"
+
+    head = Head(look)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        fleet._signals.install()
+        fleet._reload(head)  # type: ignore[arg-type]
+        applied = (tmp_path / "applied.json").read_text()
+        noted = file.state.error
+        write_models(tmp_path / "models.yaml", "two")
+        fleet._reload(head)  # type: ignore[arg-type]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert head.deployed[0] == ["one", "gateway"]
+    assert '"one"' in applied
+    assert "services" in noted
+    assert (file.state.error, file.state.reloads) == ("", 2)
+
+
+def test_a_service_that_leaves_goes_once_the_others_have_taken_the_change_over(
+    fleet: FleetProcess, file: StateFile, tmp_path: Path
+) -> None:
+    head = Head(lambda looks: "RUNNING")
+    fleet._reload(head)  # type: ignore[arg-type]
+    write_models(tmp_path / "models.yaml", "two")
+    fleet._reload(head)  # type: ignore[arg-type]
+    assert head.deployed == [["one", "gateway"], ["one", "two", "gateway"], ["two", "gateway"]]
+    assert file.state.error == ""
+
+
+def test_a_broken_service_that_leaves_holds_nothing_up(
+    fleet: FleetProcess, file: StateFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(lambda looks: "RUNNING")
+    fleet._reload(head)  # type: ignore[arg-type]
+    write_models(tmp_path / "models.yaml", "two")
+    statuses = head.statuses
+
+    def broken() -> dict[str, str]:
+        if head.deployed[-1] == ["one", "gateway"]:
+            raise FleetError("application 'one' failed")
+        return statuses()
+
+    monkeypatch.setattr(head, "statuses", broken)
+    fleet._reload(head)  # type: ignore[arg-type]
+    assert head.deployed[1:] == [["two", "gateway"]]
+    assert file.state.error == ""
+
+
 def test_who_waited_too_long_for_a_reload_is_not_told_that_the_fleet_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

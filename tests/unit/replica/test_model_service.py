@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,54 +14,13 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from services.engine.errors import EngineUnhealthy
-from services.families import LoadedModel
 from services.model_service import ModelService, ServiceUnusable
-from shared.calls import Call, Priority
-from shared.events import Accepted, Event, Failed, Finished, RowEvent, TextDelta
-from shared.reports import ModelReport
-from shared.schemas.text import DetokenizeRequest
+from shared.events import Accepted, Failed, Finished, RowEvent, TextDelta
 from tests.contract.fake import FakeSampler
+from tests.unit.replica.driver import ENDLESS, call, events, failure, report_of, running
 from tests.unit.replica.fakes import Loader, loaded, service, until
 
-ENDLESS = 10**9
 Logged = Callable[[], list[dict[str, Any]]]
-
-
-def call(*steps: int, model: str = "a", task: str = "generate", **changes: Any) -> Call:
-    body = DetokenizeRequest(model=model, tokens=list(steps))
-    return Call(request_id="req_1", model=model, task=task, body=body, **changes)
-
-
-@asynccontextmanager
-async def running(*models: LoadedModel | Exception, **changes: Any) -> AsyncIterator[ModelService]:
-    """A started service of models a, b, c ..."""
-    ids = "abcdef"[: len(models)]
-    host = ModelService(
-        service(*ids, **changes),
-        replica="r",
-        hold_s=10,
-        resolve=lambda source: Path("/none"),
-        loader=Loader(dict(zip(ids, models, strict=True))),
-    )
-    await host.start()
-    try:
-        yield host
-    finally:
-        await host.stop()
-
-
-async def events(host: ModelService, what: Call) -> list[Event]:
-    return [event async for batch in host.stream(what) for _, event in batch]
-
-
-async def failure(host: ModelService, what: Call) -> Failed:
-    (event,) = await events(host, what)
-    assert isinstance(event, Failed)
-    return event
-
-
-def report_of(host: ModelService, model: str = "a") -> ModelReport:
-    return next(entry for entry in host.report().models if entry.model == model)
 
 
 @pytest.fixture
@@ -80,6 +39,14 @@ async def test_a_call_runs_to_the_end_of_every_row() -> None:
     assert [event for event in found if isinstance(event, Finished)] == [Finished("length", 2), Finished("length", 3)]
     texts = [event.text for event in found if isinstance(event, TextDelta)]
     assert [len(text.split()) for text in texts] == [2, 3]
+
+
+async def test_a_calls_prompts_are_salted_with_its_tenant() -> None:
+    model = loaded()
+    async with running(model) as host:
+        for tenant in ("ann", "bob"):
+            await events(host, call(1, tenant=tenant))
+    assert model.tasks["generate"].salts == ["ann", "bob"]
 
 
 async def test_a_stream_frees_its_rows_when_the_reader_closes_it() -> None:
@@ -148,45 +115,6 @@ async def test_a_deadline_ends_a_running_row() -> None:
     assert found[-1].status == 504
 
 
-async def test_a_full_queue_refuses_with_a_time_to_come_again() -> None:
-    sampler = FakeSampler(max_batch_size=1)
-    async with running(loaded(sampler=sampler), max_waiting_cost=2) as host:
-        first = asyncio.create_task(events(host, call(ENDLESS)))
-        await until(lambda: len(sampler.live) == 1)
-        others = [asyncio.create_task(events(host, call(1))) for _ in range(2)]
-        await until(lambda: report_of(host).waiting_rows == 2)
-        failed = await failure(host, call(1))
-        for task in (first, *others):
-            task.cancel()
-        await asyncio.gather(first, *others, return_exceptions=True)
-    assert (failed.status, failed.code) == (503, "server_is_overloaded")
-    assert failed.retry_after is not None
-    assert 1 <= failed.retry_after <= 30
-
-
-async def test_a_call_larger_than_the_whole_queue_is_the_callers_mistake() -> None:
-    async with running(loaded(), max_waiting_cost=2) as host:
-        failed = await failure(host, call(1, 1, 1))
-    assert (failed.status, failed.code) == (400, "request_too_costly")
-    assert "3" in failed.message
-    assert "2" in failed.message
-
-
-async def test_interactive_calls_go_before_batch_calls() -> None:
-    sampler = FakeSampler(max_batch_size=1)
-    async with running(loaded(sampler=sampler)) as host:
-        first = asyncio.create_task(events(host, call(ENDLESS)))
-        await until(lambda: len(sampler.live) == 1)
-        batch = asyncio.create_task(events(host, call(7, priority=Priority.BATCH)))
-        await until(lambda: report_of(host).waiting_rows == 1)
-        urgent = asyncio.create_task(events(host, call(5, priority=Priority.INTERACTIVE)))
-        await until(lambda: report_of(host).waiting_rows == 2)
-        first.cancel()
-        await asyncio.gather(batch, urgent)
-    order = [batch[0].steps for batch in sampler.batches if batch[0].steps != ENDLESS]
-    assert order == [5] * 5 + [7] * 7
-
-
 async def test_a_dead_device_makes_the_replica_unhealthy() -> None:
     async with running(loaded(fault="device")) as host:
         host.check_health()
@@ -234,13 +162,6 @@ async def test_a_service_that_was_changed_twice_begins_no_load_after_its_end() -
     loader.gate.set()
     await until(lambda: len(asyncio.all_tasks()) == 1)
     assert loader.loads == ["a", "b"]
-
-
-async def test_a_larger_queue_takes_effect_without_a_restart() -> None:
-    async with running(loaded(), max_waiting_cost=1) as host:
-        assert (await failure(host, call(1, 1))).status == 400
-        host.apply(service("a", max_waiting_cost=2))
-        assert isinstance((await events(host, call(1, 1)))[-1], Finished)
 
 
 async def test_the_report_counts_what_ran() -> None:

@@ -1,52 +1,37 @@
-"""How long a refused request should stay away."""
+"""What a replica says of itself: who waits for what, and how fast it goes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from services.engine.stats import ModelCounters, ModelStats
+from services.engine.engine import Engine
+from services.model_slot import ModelSlot
 from services.replica_report import Reporter
-from tests.unit.replica.fakes import Clock
-
-NONE = ModelCounters().snapshot()
-
-
-class Engine:
-    def __init__(self) -> None:
-        self.now: dict[str, ModelStats] = {"a": NONE}
-
-    def __call__(self) -> dict[str, ModelStats]:
-        return self.now
-
-    def done(self, units: float, *, waiting: float) -> None:
-        self.now = {"a": replace(NONE, units=units, waiting_cost=waiting)}
+from shared.prediction import UNSEEN, Share, Waiting
+from tests.contract.fake import FakeParams
+from tests.unit.replica.fakes import service
+from tests.unit.replica.overload_sim import Simulation, Stream
 
 
-def test_the_wait_is_half_the_queue_at_the_measured_rate() -> None:
-    engine, clock = Engine(), Clock()
-    reporter = Reporter("s", "r", stats=engine, clock=clock)
-    clock.now = 2
-    engine.done(200, waiting=2000)
-    assert reporter.retry_after_s() == 10
+def slots() -> dict[str, ModelSlot]:
+    return {config.id: ModelSlot("transformer", config) for config in service("m", "n").models}
 
 
-def test_the_rate_is_that_of_the_last_reports_and_not_of_the_whole_life() -> None:
-    engine, clock = Engine(), Clock()
-    reporter = Reporter("s", "r", stats=engine, clock=clock)
-    for second in range(1000, 1020):
-        clock.now = second
-        engine.done(100.0 * second, waiting=1000)
-        reporter.report({})
-    assert reporter.retry_after_s() == 5
+def test_a_report_says_who_waits_for_what_by_model_priority_and_tenant() -> None:
+    simulation = Simulation()
+    engine: Engine = simulation.engine
+    engine.submit("m", [FakeParams(cost=3.0), FakeParams(cost=4.0)], tenant="a", weight=2.0)
+    engine.submit("m", [FakeParams(cost=5.0)], tenant="b", priority=2)
+    report = Reporter("s", "r", engine, simulation.admission).report(slots(), max_wait_s=7.0)
+    waiting, idle = report.models
+    assert set(waiting.waiting) == {Waiting(Share(1, "a", 2.0), 7.0, 2), Waiting(Share(2, "b", 1.0), 5.0)}
+    assert (waiting.free_rows, idle.free_rows) == (4, 0)
+    assert (idle.model, idle.waiting, idle.pace) == ("n", (), UNSEEN)
+    assert report.max_wait_s == 7.0
 
 
-def test_without_progress_the_longest_wait_is_given_and_never_more_or_less_than_the_bounds() -> None:
-    engine, clock = Engine(), Clock()
-    reporter = Reporter("s", "r", stats=engine, clock=clock)
-    clock.now = 1
-    engine.done(0, waiting=10)
-    assert reporter.retry_after_s() == 30
-    engine.done(1, waiting=1e9)
-    assert reporter.retry_after_s() == 30
-    engine.done(1e9, waiting=1)
-    assert reporter.retry_after_s() == 1
+def test_a_report_says_how_fast_the_model_goes_and_how_close_bounds_are() -> None:
+    simulation = Simulation()
+    simulation.run(30, Stream(20.0))
+    simulation.admission.learn("m", bound=10.0, costs=[5.0, 1.0])
+    pace = Reporter("s", "r", simulation.engine, simulation.admission).report(slots(), max_wait_s=60).models[0].pace
+    assert None not in (pace.units_per_second, pace.seconds_per_unit, pace.used)
+    assert (pace.exact, pace.exact_row) == (0.6, 0.5)

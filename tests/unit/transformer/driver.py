@@ -34,6 +34,10 @@ class Answer:
         return "".join(self.pieces)
 
     @property
+    def cached(self) -> int:
+        return self.deltas[-1].cached_tokens
+
+    @property
     def logprobs(self) -> list[Any]:
         return [entry for delta in self.deltas for entry in delta.logprobs or ()]
 

@@ -18,6 +18,7 @@ from services.families.transformer.state import RowState, SlotTable
 from services.families.transformer.text import TextState
 from services.nn.cache_budget import CacheBudget, LayerShape
 from services.nn.kv_cache import SlotCache
+from services.nn.prefix_cache import PrefixCache, block_keys
 
 CPU = torch.device("cpu")
 SHAPES = [LayerShape(2, 8, 8), LayerShape(2, 8, 4), LayerShape(1, 16, 16)]
@@ -86,6 +87,44 @@ def test_no_change_of_shape_exceeds_the_budget(shapes: list[tuple[int, int]]) ->
             assert cache.capacity >= length
             assert cache.nbytes <= limit
     assert cache.nbytes <= memory.peak <= limit
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(8, 80), st.integers(0, 9)), min_size=1, max_size=8))
+def test_blocks_and_shapes_together_never_exceed_the_budget(rounds: list[tuple[int, int, int]]) -> None:
+    limit = max(make_cache().budget.peak(slots, length) for slots, length, _ in rounds)
+    cache = make_cache(limit)
+    prefixes = PrefixCache(cache, 8)
+    with PeakMemory() as memory:
+        for number, (slots, length, prompts) in enumerate(rounds):
+            cache.reserve(slots, length, max_slots=8, used=0, used_length=0)
+            assert cache.slots >= slots
+            assert cache.capacity >= length
+            for prompt in range(prompts):
+                chain = block_keys("", [number, prompt] * 40, 8)[: length // 8]
+                for count in range(1, len(chain) + 1):
+                    prefixes.keep(chain[:count], prompt % slots)
+            assert cache.nbytes + cache.blocks.nbytes <= limit
+            if number % 3 == 2:
+                cache.clear()
+    assert memory.peak <= limit
+
+
+def test_slots_do_not_double_at_the_cost_of_blocks_but_take_what_they_need() -> None:
+    budget = make_cache().budget
+    block = budget.size(1, 8)
+    cache = make_cache(budget.peak(4, 8) + block)
+    prefixes = PrefixCache(cache, 8)
+    cache.reserve(1, 8, max_slots=8, used=0, used_length=0)
+    for prompt in range(100):
+        prefixes.keep(block_keys("", [prompt] * 8, 8), 0)
+    kept = len(cache.blocks)
+    assert kept >= 3
+    cache.reserve(2, 8, max_slots=8, used=0, used_length=0)
+    cache.reserve(3, 8, max_slots=8, used=0, used_length=0)
+    assert cache.slots == 3  # two would have doubled to four
+    cache.reserve(4, 8, max_slots=8, used=0, used_length=0)
+    assert (cache.slots, len(cache.blocks)) == (4, 1)
 
 
 def test_a_shape_over_the_budget_is_refused_before_anything_is_lost() -> None:

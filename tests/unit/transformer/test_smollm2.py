@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from loadtests.bench_models import SMOLLM2
+from services.families.transformer.params import GenerateParams
 from services.sources import resolve
 from shared.config.settings import Settings
 from shared.schemas.text import ChatRequest
@@ -57,3 +58,26 @@ def test_sixteen_greedy_chats_equal_generate(smollm2: Loaded, reference: Callabl
 def test_it_knows_the_capital_of_france(smollm2: Loaded) -> None:
     (row,) = smollm2.tasks["chat"].prepare(ask(smollm2, QUESTIONS[0], 24))
     assert "Paris" in smollm2.run([row])[0].text
+
+
+@pytest.mark.slow
+def test_a_system_prompt_of_five_hundred_tokens_is_read_once(smollm2: Loaded) -> None:
+    def row(question: str, tenant: str = "ann") -> GenerateParams:
+        messages = [
+            {"role": "system", "content": "Tickets may be changed. " * 90},
+            {"role": "user", "content": question},
+        ]
+        request = {"model": "smollm2", "messages": messages, "max_tokens": 12, "temperature": 0.8, "seed": 7}
+        return smollm2.tasks["chat"].prepare(ChatRequest.model_validate(request), tenant)[0]
+
+    rows = [row(QUESTIONS[0]), row(QUESTIONS[1]), row(QUESTIONS[0]), row(QUESTIONS[0], "bob")]
+    shared = next(i for i, (a, b) in enumerate(zip(rows[0].prompt, rows[1].prompt, strict=False)) if a != b)
+    assert 500 <= shared < 600
+    first, other, again, foreign = (smollm2.run([each])[0] for each in rows)
+    found = shared // 64 * 64
+    assert [answer.cached for answer in (first, other, again, foreign)] == [0, found, found, 0]
+    assert [answer.units for answer in (first, other)] == [
+        len(rows[0].prompt) + len(first.tokens),
+        len(rows[1].prompt) - found + len(other.tokens),
+    ]
+    assert first.tokens == again.tokens == foreign.tokens

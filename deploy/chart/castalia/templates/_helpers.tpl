@@ -48,7 +48,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Seconds in which every stream has ended: the longest request and a margin, as services.app counts it. */}}
 {{- define "castalia.longest" -}}
-{{- add (ceil (float64 .Values.settings.timeout_s)) 30 -}}
+{{- add (ceil (float64 (default 600 .Values.settings.timeout_s))) 30 -}}
 {{- end -}}
 
 {{/* Seconds that a pod is given to finish its streams: its drain, its preStop, and a margin. */}}
@@ -56,15 +56,32 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- add (include "castalia.longest" .) 30 -}}
 {{- end -}}
 
-{{/* What JSON Schema cannot say of the services; the fleet itself refuses the same. */}}
+{{/* What JSON Schema cannot say of the services and routes; the fleet itself refuses the same, and more. */}}
 {{- define "castalia.check" -}}
 {{- $names := dict "gateway" true -}}
 {{- $ids := dict -}}
+{{- $variables := dict -}}
+{{- if .Values.gateway.storeSecret -}}
+{{- $variables = dict "CASTALIA_DATABASE_URL" true "CASTALIA_REDIS_URL" true -}}
+{{- else if not .Values.gateway.apiKeysSecret -}}
+{{- fail "gateway.apiKeysSecret is empty, and gateway.storeSecret names no store that keys could be in" -}}
+{{- else if gt (int .Values.settings.gateway_replicas) 1 -}}
+{{- fail "settings.gateway_replicas is over 1: several gateways need one store; name its Secret in gateway.storeSecret" -}}
+{{- end -}}
+{{- range .Values.gateway.upstreamSecrets -}}
+{{- if hasKey $variables .env -}}
+{{- fail (printf "gateway.upstreamSecrets: env %q is used twice" .env) -}}
+{{- end -}}
+{{- $_ := set $variables .env true -}}
+{{- end -}}
 {{- range .Values.services -}}
 {{- if hasKey $names .name -}}
 {{- fail (printf "service name %q is reserved or used twice" .name) -}}
 {{- end -}}
 {{- $_ := set $names .name true -}}
+{{- if and .secret_env (not (hasKey $variables .secret_env)) -}}
+{{- fail (printf "service %q: secret_env %q is not in gateway.upstreamSecrets" .name .secret_env) -}}
+{{- end -}}
 {{- if gt (int (dig "replicas" "min" 1 .)) (int (dig "replicas" "max" 1 .)) -}}
 {{- fail (printf "service %q: replicas.min is over replicas.max" .name) -}}
 {{- end -}}
@@ -73,6 +90,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail (printf "model id %q is used twice" .id) -}}
 {{- end -}}
 {{- $_ := set $ids .id true -}}
+{{- end -}}
+{{- end -}}
+{{- $routes := dict -}}
+{{- range .Values.routes -}}
+{{- if or (hasKey $ids .name) (hasKey $routes .name) -}}
+{{- fail (printf "route %q: a model or another route has this name" .name) -}}
+{{- end -}}
+{{- $_ := set $routes .name true -}}
+{{- $models := default list .fallbacks -}}
+{{- range .targets -}}{{- $models = append $models .model -}}{{- end -}}
+{{- with .mirror -}}{{- $models = append $models .model -}}{{- end -}}
+{{- $name := .name -}}
+{{- range $models -}}
+{{- if not (hasKey $ids .) -}}
+{{- fail (printf "route %q leads to %q, which is no model" $name .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -40,6 +40,21 @@ spec:
         readOnlyRootFilesystem: true
         capabilities: {drop: [ALL]}
       env: {{- include "castalia.env" .root | nindent 8 }}
+        {{- if .serves }}
+        {{- with .root.Values.gateway.storeSecret }}
+        {{- $store := . }}
+        {{- range $variable, $entry := dict "CASTALIA_DATABASE_URL" "database-url" "CASTALIA_REDIS_URL" "redis-url" }}
+        - name: {{ $variable }}
+          valueFrom:
+            secretKeyRef: {name: {{ $store | quote }}, key: {{ $entry }}, optional: true}
+        {{- end }}
+        {{- end }}
+        {{- range .root.Values.gateway.upstreamSecrets }}
+        - name: {{ .env }}
+          valueFrom:
+            secretKeyRef: {name: {{ .secret | quote }}, key: {{ .key | quote }}}
+        {{- end }}
+        {{- end }}
       resources:
         {{- range $kind := list "requests" "limits" }}
         {{ $kind }}:
@@ -69,7 +84,9 @@ spec:
         - {name: shm, mountPath: /dev/shm}
         {{- if .serves }}
         - {name: cache, mountPath: /var/lib/castalia}
+        {{- if .root.Values.gateway.apiKeysSecret }}
         - {name: api-keys, mountPath: /etc/castalia, readOnly: true}
+        {{- end }}
         {{- end }}
   volumes:
     - name: tmp
@@ -79,11 +96,13 @@ spec:
     {{- if .serves }}
     - name: cache
       emptyDir: {sizeLimit: {{ .pool.cache }}}
+    {{- with .root.Values.gateway.apiKeysSecret }}
     - name: api-keys
       secret:
-        secretName: {{ .root.Values.gateway.apiKeysSecret }}
+        secretName: {{ . }}
         items:
           - {key: keys, path: keys}
+    {{- end }}
     {{- end }}
 {{- end -}}
 
@@ -93,9 +112,16 @@ spec:
 - {name: HOME, value: /tmp}
 - {name: CASTALIA_HOME, value: /var/lib/castalia}
 - {name: CASTALIA_HOST, value: "0.0.0.0"}
+{{- if .Values.gateway.apiKeysSecret }}
 - {name: CASTALIA_API_KEYS_FILE, value: /etc/castalia/keys}
+{{- end }}
 {{- range $name, $value := $settings }}
-- {name: CASTALIA_{{ upper $name }}, value: {{ toString $value | quote }}}
+{{- if not (kindIs "invalid" $value) }}{{/* null: the default, as in models.yaml */}}
+{{- /* Helm reads every number as a float64, and writes 2097152 as 2.097152e+06. */}}
+{{- $text := toString $value }}
+{{- if kindIs "float64" $value }}{{- if eq $value (floor $value) }}{{- $text = toString (int64 $value) }}{{- end }}{{- end }}
+- {name: CASTALIA_{{ upper $name }}, value: {{ $text | quote }}}
+{{- end }}
 {{- end }}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_DEDUP_LOGS, value: "0"}
@@ -106,7 +132,10 @@ spec:
 - {name: RAY_SERVE_LOG_TO_STDERR, value: "1"}
 # Guards every HTTP server that Serve opens, before Serve itself reads a request.
 - {name: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH, value: "services.gateway.ingress:middlewares"}
+- {name: RAY_SERVE_SESSION_ID_HEADER_KEY, value: x-session-id}
 - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "67108864"}
 # A reloaded HAProxy cuts the streams that its old process still carries after this long.
 - {name: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S, value: {{ include "castalia.longest" . | quote }}}
+# No answer takes longer.
+- {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ include "castalia.longest" . | quote }}}
 {{- end -}}

@@ -12,6 +12,7 @@ logging_config:
   enable_access_log: false
 applications:
   {{- range .Values.services }}
+  {{- if ne .family "upstream" }}
   - name: {{ .name }}
     route_prefix: null
     import_path: services.app:model_app
@@ -19,18 +20,16 @@ applications:
     deployments:
       - name: Replica
         user_config: {{- toYaml . | nindent 10 }}
-        {{- $rows := 256 }}
-        {{- range .models }}
-        {{- $rows = add $rows (default 16 .max_batch_size) }}
-        {{- end }}
-        max_ongoing_requests: {{ $rows }}
-        max_queued_requests: 1024
+        max_ongoing_requests: 65536
+        max_queued_requests: -1
+        request_router_config: {request_router_class: services.affinity_router.AffinityRouter}
         {{- include "castalia.replicas" . | nindent 8 }}
         ray_actor_options:
           num_cpus: {{ dig "resources" "num_cpus" 0.05 . }}
           num_gpus: {{ dig "resources" "num_gpus" 0 . }}
           memory: {{ include "castalia.bytes" (dig "resources" "memory" "2GiB" .) }}
         {{- include "castalia.lifecycle" $ | nindent 8 }}
+  {{- end }}
   {{- end }}
   - name: gateway
     route_prefix: /
@@ -39,8 +38,11 @@ applications:
       - name: Gateway
         user_config:
           services: {{- toYaml .Values.services | nindent 12 }}
-        max_ongoing_requests: 4096
-        num_replicas: 1
+          {{- with .Values.routes }}
+          routes: {{- toYaml . | nindent 12 }}
+          {{- end }}
+        max_ongoing_requests: 65536
+        num_replicas: {{ .Values.settings.gateway_replicas | default 1 }}
         max_surge_percent: 100
         ray_actor_options: {num_cpus: 0.05}
         {{- include "castalia.lifecycle" $ | nindent 8 }}

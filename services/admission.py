@@ -1,0 +1,89 @@
+"""Owns whether a request's answer would come in time at this replica, from its exact cost and the exact queue.
+
+Never sees Ray, HTTP or a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from services.engine.backlog import Waiting as EngineWaiting
+from services.engine.stats import ModelStats
+from shared.calls import Call
+from shared.prediction import LONGEST_RETRY_S, UNSEEN, Load, Pace, Share, Waiting, predict, retry_after_s
+
+EXACT_MEMORY = 32  # requests after which what was learned of a bound counts for 1/e
+
+
+class Queue(Protocol):
+    """The part of the engine that tells how it stands."""
+
+    def waiting(self, model: str) -> Sequence[EngineWaiting]: ...
+    def stats(self) -> Mapping[str, ModelStats]: ...
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """Fading sums over requests: their costs, those of their longest rows, and the bounds that they alone gave."""
+
+    costs: float = 0.0
+    longest: float = 0.0
+    bounds: float = 0.0
+
+
+class Admission:
+    """Refuses what would be late or wait too long, and learns how close the gateway's bounds are to exact costs."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._bounds: dict[str, _Bounds] = {}
+
+    def check(self, call: Call, costs: Sequence[float], *, left_s: float | None, max_wait_s: float) -> None:
+        """`costs` are of the request's rows, `left_s` is until its deadline, in seconds. Raises Overloaded."""
+        stats = self._queue.stats().get(call.model)
+        if stats is None:
+            return
+        load = Load(waiting_of(self._queue, call.model), stats.running_rows, stats.running_cost, stats.free_rows)
+        share = Share(int(call.priority), call.tenant, call.weight)
+        prediction = predict(load, pace_of(stats), share, cost=sum(costs), row_cost=max(costs))
+        if prediction is not None:
+            prediction.check(deadline_s=left_s, max_wait_s=max_wait_s)
+
+    def retry_after_s(self, model: str, excess: float) -> float:
+        """How long until so many units of cost that wait have been served."""
+        stats = self._queue.stats().get(model)
+        pace = UNSEEN if stats is None else pace_of(stats)
+        if pace.units_per_second is None:
+            return LONGEST_RETRY_S
+        return retry_after_s(excess * (1.0 if pace.used is None else pace.used) / pace.units_per_second)
+
+    def learn(self, model: str, *, bound: float, costs: Sequence[float]) -> None:
+        """A request whose bound is known turned out to have rows of these costs."""
+        if bound <= 1.0:  # one unit is as exact as it gets; many such must not make the rest forgotten
+            return
+        seen = self._bounds.setdefault(model, _Bounds())
+        keep = 1 - 1 / EXACT_MEMORY
+        seen.costs = keep * seen.costs + sum(costs)
+        seen.longest = keep * seen.longest + max(costs)
+        seen.bounds = keep * seen.bounds + bound
+
+    def pace(self, model: str, stats: ModelStats) -> Pace:
+        """The engine's pace, and what was learned of bounds."""
+        seen = self._bounds.get(model)
+        if seen is None:
+            return pace_of(stats)
+        return replace(pace_of(stats), exact=seen.costs / seen.bounds, exact_row=seen.longest / seen.bounds)
+
+
+def pace_of(stats: ModelStats) -> Pace:
+    pace = stats.pace
+    return Pace(pace.units_per_second, pace.seconds_per_unit, pace.used)
+
+
+def waiting_of(queue: Queue, model: str) -> tuple[Waiting, ...]:
+    return tuple(
+        Waiting(Share(each.share.priority, each.share.tenant, each.share.weight), each.cost, each.rows)
+        for each in queue.waiting(model)
+    )

@@ -1,0 +1,105 @@
+"""Owns the response of a streamed call: events to server-sent events, comments meanwhile, a cut on failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.carrier import Errand, Target
+from services.gateway.disconnects import ClientGone, unless_gone
+from services.gateway.problems import CallFailed, failure_of
+from services.gateway.record import Record, record_of
+from services.gateway.sse import SseWriter
+from services.gateway.state import GatewayState
+from services.gateway.wire import Counts, StreamWire
+from shared.errors import InternalError, ServiceError
+from shared.events import Failed, Finished, ImageDelta, RowEvent, TextDelta
+from shared.tracebacks import where
+
+LOADING = b": loading\n\n"
+PING = b": ping\n\n"
+
+
+class EventStream(Response):
+    """The response of a streamed call. What fails before the first byte is raised, to be answered with its status."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, state: GatewayState, errand: Errand, wire: Callable[[str], StreamWire], counts: Counts) -> None:
+        super().__init__()
+        self._state = state
+        self._errand = errand
+        self._make_wire = wire
+        self._wire = wire(errand.targets[0].call.model)
+        self._counts = counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = record_of(scope)
+        writer = SseWriter(send)
+        try:
+            await unless_gone(receive, self._alive(writer, self._stream(writer, record)))
+        except (ServiceError, CallFailed) as error:
+            if not writer.started:
+                raise
+            await self._cut(writer, record, failure_of(error))
+        except ClientGone:
+            if not writer.finished:  # else it had everything
+                raise
+        except Exception as error:
+            if not writer.started:
+                raise
+            self._state.log.error("stream_failed", request_id=record.request_id, cause=where(error))
+            await self._cut(writer, record, Failed.of(InternalError()))
+        finally:
+            count_tokens(record, self._counts)
+
+    async def _stream(self, writer: SseWriter, record: Record) -> None:
+        async def sink(batch: Sequence[RowEvent]) -> None:
+            if any(isinstance(event, ImageDelta) for _, event in batch):  # megabytes: the loop serves others meanwhile
+                data = await asyncio.to_thread(self._wire.encode, batch)
+            else:
+                data = self._wire.encode(batch)
+            record.units += units_of(batch)
+            if record.first_chunk_s is None and any(isinstance(event, TextDelta | ImageDelta) for _, event in batch):
+                record.first_chunk_s = self._state.tempo.clock() - record.started
+            if data:
+                await writer.write(data)
+
+        def began(target: Target) -> None:
+            record.model = target.call.model
+            self._wire = self._make_wire(target.call.model)
+
+        await self._state.carrier.carry(self._errand, sink, began=began)
+        await writer.finish(self._wire.last())
+
+    async def _alive(self, writer: SseWriter, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`, with comments while it has nothing to say."""
+        comments = asyncio.ensure_future(
+            writer.keep_alive(
+                first_s=self._state.tempo.header_hold_s, every_s=self._state.settings.ping_s, comment=self._comment
+            )
+        )
+        try:
+            await work
+        finally:
+            comments.cancel()
+            await asyncio.gather(comments, return_exceptions=True)
+
+    def _comment(self) -> bytes:
+        return PING if self._counts.any_seen or self._errand.is_ready() else LOADING
+
+    async def _cut(self, writer: SseWriter, record: Record, failure: Failed) -> None:
+        record.cut = True
+        await writer.fail(failure)
+
+
+def count_tokens(record: Record, counts: Counts) -> None:
+    record.prompt_tokens, record.completion_tokens = counts.prompt, counts.completion
+
+
+def units_of(batch: Sequence[RowEvent]) -> float:
+    return sum(event.units for _, event in batch if isinstance(event, Finished))

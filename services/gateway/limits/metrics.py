@@ -1,0 +1,26 @@
+"""Owns what `/metrics` says of the tenants' limits."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class LimitMetrics:
+    """Labels hold known tenants only, so series are bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._refusals = Counter(
+            "castalia_limit_refusals",
+            "Requests beyond their tenant's own limits, by tenant and limit.",
+            ("tenant", "limit"),
+            registry=registry,
+        )
+        self._shared = Gauge(
+            "castalia_limits_shared", "1 while all gateways share their tenants' limits by Redis.", registry=registry
+        )
+
+    def refused(self, tenant: str, limit: str) -> None:
+        self._refusals.labels(tenant, limit).inc()
+
+    def shared(self, is_shared: bool) -> None:
+        self._shared.set(is_shared)

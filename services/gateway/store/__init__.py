@@ -1,0 +1,1 @@
+"""What gateways remember together: tenants, keys, usage, files, batches. SQLAlchemy over SQLite or PostgreSQL."""
