@@ -114,7 +114,7 @@ def test_a_refusal_names_both_figures_and_when_the_excess_will_be_gone() -> None
         Prediction(80.0, 2.0).check(deadline_s=None, max_wait_s=60)
     assert long.value.retry_after == 20.0
     with pytest.raises(Overloaded) as never:
-        Prediction(0.0, 200.0).check(deadline_s=5.0, max_wait_s=60)
+        Prediction(1.0, 200.0).check(deadline_s=5.0, max_wait_s=60)
     assert never.value.retry_after == 1.0, "a shorter queue would not help"
 
 
