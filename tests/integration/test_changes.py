@@ -78,6 +78,7 @@ def test_a_second_fleet_of_the_same_name_is_refused(local_fleet: LocalFleet) -> 
         fleet.up(local_fleet.config_path, name="main", settings=local_fleet.settings, on_progress=print)
 
 
+@pytest.mark.slow
 def test_of_two_fleets_side_by_side_the_other_answers_when_one_stops(local_fleet: LocalFleet) -> None:
     config = yaml.safe_load(local_fleet.config_path.read_text())
     config["services"] = config["services"][1:2]

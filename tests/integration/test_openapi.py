@@ -22,6 +22,7 @@ MODELS = ("llama", "qwen")
 # What each draws, by any request that gives nothing else but what every model has.
 PAINTERS = {"emoji": "red heart", "digits": "7"}
 COMMON = {"model", "prompt", "start", "end", "image", "n", "frames", "seed", "stream", "output_format", "user"}
+REFERS_TO_STORED = ("{file_id}", "{batch_id}", "POST /v1/batches")  # no example knows the id of something that is there
 EXAMPLES = {GenerationMode.POSITIVE: 25, GenerationMode.NEGATIVE: 15}  # of each operation
 
 
@@ -78,7 +79,8 @@ def test_no_answer_of_a_busy_fleet_is_undocumented(local_fleet: LocalFleet, mode
 
         check()
     answered = {label for label, seen in statuses.items() if httpx.codes.OK in seen}
-    assert answered == (set(statuses) if mode is GenerationMode.POSITIVE else set())
+    possible = {label for label in statuses if not any(word in label for word in REFERS_TO_STORED)}
+    assert answered == (possible if mode is GenerationMode.POSITIVE else set())
 
 
 def _aim(case: schemathesis.Case) -> None:
