@@ -28,6 +28,7 @@ UrlOption = Annotated[
         rich_help_panel="Gateway",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 KeyOption = Annotated[
     str | None,
     typer.Option(

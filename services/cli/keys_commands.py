@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import tenant_options as options
-from services.cli.context import CliError, tools
+from services.cli.context import CliError, JsonOption, tools
 from services.cli.stores import with_store
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(help="Make and end the API keys that clients show to a gateway.", no_args_is_help=True)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's public id, as `castalia keys list` shows it.")]
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

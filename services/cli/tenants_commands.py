@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import tenant_options as options
-from services.cli.context import CliError, tools
+from services.cli.context import CliError, JsonOption, tools
 from services.cli.stores import with_store
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 tenants = typer.Typer(help="Say what each tenant may do.", no_args_is_help=True)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 NO_LIMIT = "-"
 
 

@@ -44,7 +44,7 @@ def parse_form(body: bytes, content_type: str, files: Set[str]) -> dict[str, str
         if name in fields:
             raise InvalidRequest(f"Field '{name[:64]}' may be given once; got more.", param=name[:64])
         _check(part, name, files)
-        fields[name] = _data_url(part) if part.is_file else _text(part.data, name)
+        fields[name] = _data_url(part) if part.is_file else text_of(part.data, name)
     return fields
 
 
@@ -62,7 +62,16 @@ def _data_url(part: _Part) -> str:
     return f"data:{media_type};base64,{base64.b64encode(part.data).decode('ascii')}"
 
 
-def _text(data: bytes | bytearray, name: str) -> str:
+def boundary_of(content_type: str) -> bytes:
+    """What separates the parts. Raises InvalidRequest."""
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise bad_form("the content type names no boundary")
+    return boundary
+
+
+def text_of(data: bytes | bytearray, name: str) -> str:
+    """A part's text. Raises InvalidRequest, which names the field."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -73,10 +82,7 @@ class _Reader:
     """Collects the parts of one body."""
 
     def __init__(self, content_type: str) -> None:
-        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-        if not boundary:
-            raise _bad("the content type names no boundary")
-        self._boundary = boundary
+        self._boundary = boundary_of(content_type)
         self._parts: list[_Part] = []
         self._name, self._value = b"", b""
         self._is_whole = False
@@ -97,9 +103,9 @@ class _Reader:
             )
             parser.write(body)
         except FormParserError:
-            raise _bad("its parts cannot be told apart") from None
+            raise bad_form("its parts cannot be told apart") from None
         if not self._is_whole:
-            raise _bad("it ends before its last boundary")
+            raise bad_form("it ends before its last boundary")
         return self._parts
 
     def _begin(self) -> None:
@@ -122,8 +128,8 @@ class _Reader:
         disposition = part.headers.get(b"content-disposition", b"").decode("latin-1")
         options = parse_options_header(disposition)[1]
         if not options.get(b"name"):
-            raise _bad("a part has no name")
-        part.name = _text(options[b"name"], "name")
+            raise bad_form("a part has no name")
+        part.name = text_of(options[b"name"], "name")
         part.is_file = b"filename" in options
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -133,5 +139,6 @@ class _Reader:
         self._is_whole = True
 
 
-def _bad(what: str) -> InvalidRequest:
+def bad_form(what: str) -> InvalidRequest:
+    """What a body is refused with that is no form."""
     return InvalidRequest(f"The body is not a valid {FORM}: {what}.", code="invalid_form")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from services.gateway.bodies import LEAST_BYTES_PER_S
 from services.gateway.disconnects import ClientGone
-from services.gateway.forms import FORM
+from services.gateway.forms import FORM, bad_form, boundary_of, text_of
 from shared.errors import InvalidRequest, RequestTooLarge, RequestTooSlow, UnsupportedMediaType
 
 GATHER = 2**20  # bytes that wait to be written together
@@ -96,9 +95,7 @@ class Form:
     """Takes a form apart as it arrives; the file's bytes gather until they are taken."""
 
     def __init__(self, content_type: str, name: str) -> None:
-        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-        if not boundary:
-            raise _bad("the content type names no boundary")
+        boundary = boundary_of(content_type)
         self.gathered = bytearray()
         self._file_name = name
         self._filename: str | None = None
@@ -109,13 +106,13 @@ class Form:
         try:
             self._parser = self._make(boundary)
         except FormParserError:
-            raise _bad("its boundary is too long") from None
+            raise bad_form("its boundary is too long") from None
 
     def feed(self, data: bytes) -> None:
         try:
             self._parser.write(data)
         except FormParserError:
-            raise _bad("its parts cannot be told apart") from None
+            raise bad_form("its parts cannot be told apart") from None
 
     def take(self) -> bytes:
         """What gathered of the file since the last call."""
@@ -125,7 +122,7 @@ class Form:
 
     def end(self) -> Upload:
         if not self._is_whole:
-            raise _bad("it ends before its last boundary")
+            raise bad_form("it ends before its last boundary")
         if self._filename is None:
             name = self._file_name
             raise InvalidRequest(f"Field '{name}' is required.", param=name, code="missing_required_parameter")
@@ -162,11 +159,11 @@ class Form:
     def _headers_finished(self) -> None:
         disposition = self._part.headers.get(b"content-disposition", b"").decode("latin-1")
         options = parse_options_header(disposition)[1]
-        self._part.name = _text(options.get(b"name", b""), "name")
+        self._part.name = text_of(options.get(b"name", b""), "name")
         if not self._part.name:
-            raise _bad("a part has no name")
+            raise bad_form("a part has no name")
         if b"filename" in options:
-            self._part.filename = _text(options[b"filename"], "filename")
+            self._part.filename = text_of(options[b"filename"], "filename")
             if len(self._part.filename) > MAX_FILENAME or not self._part.filename.isprintable():
                 raise InvalidRequest(f"A filename may have {MAX_FILENAME} printable characters.", param=self._part.name)
         self._check_place()
@@ -197,7 +194,7 @@ class Form:
         if part.filename is not None:
             self._filename = part.filename
         else:
-            self._fields[part.name] = _text(bytes(part.text), part.name)
+            self._fields[part.name] = text_of(bytes(part.text), part.name)
 
     def _end(self) -> None:
         self._is_whole = True
@@ -218,16 +215,6 @@ def nested(fields: Mapping[str, str]) -> dict[str, object]:
             raise InvalidRequest(f"Field '{name[:64]}' is given both as a text and as an object.", param=name[:64])
         whole[name] = value
     return whole
-
-
-def _text(data: bytes, name: str) -> str:
-    with suppress(UnicodeDecodeError):
-        return data.decode("utf-8")
-    raise InvalidRequest(f"Field '{name[:64]}' must be text in UTF-8.", param=name[:64])
-
-
-def _bad(what: str) -> InvalidRequest:
-    return InvalidRequest(f"The body is not a valid {FORM}: {what}.", code="invalid_form")
 
 
 def _too_large(limit: int, got: str) -> RequestTooLarge:
