@@ -38,19 +38,25 @@ def _unchanged() -> Errand | None:
     return None
 
 
+def _nobody_waits() -> None:
+    """Nobody counts what is on its way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Errand:
     """A call and where it goes: to the first of `targets`, which are not empty, else to the next that answers.
 
     `hold_s` bounds the wait for `Accepted`, in seconds. None means no bound but the deadline: for a call whose events
     all come at its end (`flush_s` None), so that waiting and running cannot be told apart. `renewed` makes the errand
-    again by a configuration that came since; None if none did. It raises what making an errand does.
+    again by a configuration that came since; None if none did. It raises what making an errand does. `ended` is
+    called once it is carried, well or badly.
     """
 
     targets: tuple[Target, ...]
     deadline_s: float
     hold_s: float | None
     renewed: Callable[[], Errand | None] = _unchanged
+    ended: Callable[[], None] = _nobody_waits
 
     def is_ready(self) -> bool:
         return any(target.is_ready() for target in self.targets)
@@ -123,6 +129,12 @@ class Carrier:
         started = asyncio.get_running_loop().time()
         end = started + errand.deadline_s + self._grace_s
         trip = _Trip(sink, began, restarts, started, errand.deadline_s, end)
+        try:
+            await self._carry(errand, trip)
+        finally:
+            errand.ended()
+
+    async def _carry(self, errand: Errand, trip: _Trip) -> None:
         while True:
             try:
                 await self._try_in_turn(errand, trip)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 from services.gateway.board import ASK_TIMEOUT_S, TRUSTED_S, ReportBoard
@@ -54,42 +55,62 @@ class Forecast:
             longest_s = max(report.max_wait_s for report in reports)
             prediction.check(deadline_s=call.deadline_s, max_wait_s=longest_s)
 
-    def sent(self, service: str, call: Call, bound: float) -> None:
-        """The call goes there now: it counts as waiting until there is a report that was asked for after this."""
+    def sent(self, service: str, call: Call, bound: float) -> Callable[[], None]:
+        """The call goes there now: it counts as waiting until there is a report that was asked for after this.
+
+        Returns what to call when the call has ended, well or badly: it waits no more then.
+        """
         now = self._clock()
         sent = self._sent.setdefault(service, _Sent())
         sent.forget(now - REMEMBERED_S)
-        sent.add(now, call.model, Waiting(_share(call), bound))
+        return partial(sent.end, sent.add(now, call.model, Waiting(_share(call), bound)))
 
 
 class _Sent:
     """What this gateway sent to one service of late, in order, and its sums by model, priority and tenant."""
 
     def __init__(self) -> None:
-        self._calls: deque[tuple[float, str, Waiting]] = deque()
+        self._calls: deque[_Call] = deque()
         self._sums: dict[str, dict[tuple[int, str], _Sum]] = {}
 
-    def add(self, at: float, model: str, waiting: Waiting) -> None:
-        self._calls.append((at, model, waiting))
+    def add(self, at: float, model: str, waiting: Waiting) -> _Call:
+        call = _Call(at, model, waiting)
+        self._calls.append(call)
         sums = self._sums.setdefault(model, {})
         each = sums.setdefault(_key(waiting.share), _Sum(waiting.share))
         each.share = waiting.share
         each.calls += 1
         each.cost += waiting.cost
+        return call
 
     def since(self, at: float, model: str) -> Iterator[Waiting]:
         self.forget(at)
         return (Waiting(each.share, each.cost, each.calls) for each in self._sums.get(model, {}).values())
 
     def forget(self, before: float) -> None:
-        while self._calls and self._calls[0][0] < before:
-            _, model, waiting = self._calls.popleft()
-            sums = self._sums[model]
-            each = sums[_key(waiting.share)]
-            each.calls -= 1
-            each.cost -= waiting.cost
-            if not each.calls:  # an empty sum is gone: rounding never adds up
-                del sums[_key(waiting.share)]
+        while self._calls and self._calls[0].at < before:
+            self.end(self._calls.popleft())
+
+    def end(self, call: _Call) -> None:
+        """The call counts no more. Only the first time does something."""
+        if not call.counts:
+            return
+        call.counts = False
+        key = _key(call.waiting.share)
+        sums = self._sums[call.model]
+        each = sums[key]
+        each.calls -= 1
+        each.cost -= call.waiting.cost
+        if not each.calls:  # an empty sum is gone: rounding never adds up
+            del sums[key]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    at: float
+    model: str
+    waiting: Waiting
+    counts: bool = True
 
 
 @dataclass(slots=True)

@@ -77,8 +77,8 @@ class Planner:
         if refusal is not None and not in_time:
             raise refusal
         first = in_time[0]
-        self._state.forecast.sent(first.service, first.call, costs[first.call.model])
-        return replace(errand, targets=tuple(in_time))
+        ended = self._state.forecast.sent(first.service, first.call, costs[first.call.model])
+        return replace(errand, targets=tuple(in_time), ended=ended)
 
     def mirror(self, ask: Ask, plan: Plan) -> None:
         """Send the copy that the plan has, if it has one."""

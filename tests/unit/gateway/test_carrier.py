@@ -53,6 +53,25 @@ async def never(call: Call) -> AsyncGenerator[list[RowEvent], None]:
     yield []
 
 
+@pytest.mark.parametrize("script", [play(ACCEPTED, text("a"), STOPPED), play(ReplicaLost("died")), never])
+async def test_whatever_becomes_of_an_errand_its_end_is_told_once(script: Script) -> None:
+    ends: list[None] = []
+
+    async def sink(_: Sequence[RowEvent]) -> None:
+        assert not ends
+
+    target = Target("chat", CALL, lambda: True)
+    errand = Errand((target,), 60, 60, ended=lambda: ends.append(None))
+    carrying = asyncio.ensure_future(
+        Carrier(FakeDispatcher(script), make_log("INFO", io.StringIO())).carry(errand, sink)
+    )
+    if script is never:
+        await asyncio.sleep(0)
+        carrying.cancel()
+    await asyncio.gather(carrying, return_exceptions=True)
+    assert len(ends) == 1
+
+
 async def test_a_replica_lost_before_accepting_is_tried_around_once() -> None:
     dispatcher, seen = await carry(play(ReplicaLost("died")), play(ACCEPTED, text("a"), STOPPED))
     assert len(dispatcher.calls) == 2

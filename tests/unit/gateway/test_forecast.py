@@ -151,6 +151,23 @@ async def test_what_went_there_since_the_report_was_asked_for_counts_and_then_no
     assert not rig.refuses()
 
 
+async def test_what_has_ended_waits_no_more_even_before_the_next_report() -> None:
+    rig = await rig_of(loaded())
+    ends = [rig.forecast.sent("chat", CALL, 100.0) for _ in range(10)]
+    assert rig.refuses()
+    for end in (*ends[:5], *ends[:5]):  # the second time does nothing
+        end()
+    assert rig.refuses(cost=501), "the other five still wait"
+    for end in ends[5:]:
+        end()
+    assert not rig.refuses(cost=999)
+    rig.clock.seconds += 60
+    rig.forecast.sent("chat", CALL, 700.0)  # forgets the ten, which take nothing away again
+    await rig.learn(loaded())
+    rig.forecast.sent("chat", CALL, 700.0)
+    assert rig.refuses(cost=200)
+
+
 async def test_bounds_are_corrected_by_what_replicas_learned_of_them() -> None:
     rig = await rig_of(loaded(waiting("me", 100), pace=replace(PACE, exact=0.1)))
     assert not rig.refuses(cost=1000)
