@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from services.gateway.api_keys import TENANT_NAME
+from services.gateway.board import ReportBoard
 from services.gateway.dispatcher import ReplicaLost
+from services.gateway.forecast import Forecast
 from services.gateway.mirror import COPIES_OF
 from services.gateway.tenants import Tenant
 from shared.calls import Call, Priority
@@ -150,7 +152,7 @@ async def test_silence_is_not_taken_for_a_service_that_is_down() -> None:
 async def test_a_prediction_of_lateness_leads_to_the_next_and_is_told_if_all_are_late() -> None:
     gateway = gateway_of(route("stable", fallbacks=["spare"]), stable="ready", spare="ready")
     late = {"stable"}
-    gateway.state.forecast = _Pessimist(late)  # type: ignore[assignment]
+    gateway.state.forecast = _Pessimist(gateway.state.board, late)
     assert (await ask(gateway)).json()["model"] == "spare"
     late.add("spare")
     response = await ask(gateway)
@@ -159,18 +161,16 @@ async def test_a_prediction_of_lateness_leads_to_the_next_and_is_told_if_all_are
     await gateway.state.close()
 
 
-class _Pessimist:
+class _Pessimist(Forecast):
     """A forecast for which these services are too busy."""
 
-    def __init__(self, late: set[str]) -> None:
+    def __init__(self, board: ReportBoard, late: set[str]) -> None:
+        super().__init__(board)
         self._late = late
 
-    def check(self, service: str, call: Call, cost: float) -> None:
+    def check(self, service: str, call: Call, bound: float) -> None:
         if service in self._late:
             raise Overloaded(f"{service} is late")
-
-    def sent(self, service: str, call: Call, cost: float) -> None:
-        """Nothing is remembered."""
 
 
 async def test_the_drawn_target_is_stood_in_for_by_the_other_but_never_by_itself() -> None:
