@@ -14,7 +14,19 @@ from services.nn.linears import PackedLinear, pack_linears, packed_bytes
 from services.nn.rng import derive_seed, row_generator
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def has_packed_kernel(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs this dtype on this processor: bfloat16 takes AVX-512."""
+    try:
+        PackedLinear(torch.ones(16, 16, dtype=dtype), None)
+    except RuntimeError:
+        return False
+    return True
+
+
+PACKED = [dtype for dtype in (torch.float32, torch.bfloat16) if has_packed_kernel(dtype)]
+
+
+@pytest.mark.parametrize("dtype", PACKED)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (16, 1), (2, 33)])
 def test_a_packed_layer_computes_the_plain_product(shape: tuple[int, int], bias: bool, dtype: torch.dtype) -> None:
@@ -51,6 +63,19 @@ class Wide(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.head(self.up(self.conv(self.embed(ids)).relu()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_keeps_its_function_whether_its_dtype_can_be_packed_here_or_not(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Wide().to(dtype).eval()
+    ids = torch.arange(12).view(4, 3)
+    with torch.inference_mode():
+        before = model(ids)
+        report = pack_linears(model)
+        after = model(ids)
+    assert report.packed <= has_packed_kernel(dtype)
+    torch.testing.assert_close(after, before, rtol=5e-2 if dtype is torch.bfloat16 else 1e-5, atol=1e-2)
 
 
 def test_packing_a_model_keeps_its_function_and_reports_what_it_measured() -> None:
