@@ -84,6 +84,18 @@ class ImageDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """A row's part of a list: a JSON object that is written already, but for its `index`, which the row gives.
+
+    `tokens` counts what was read. `head` is a JSON object of what the answer says beside its list, from any row alike.
+    """
+
+    json: bytes
+    tokens: int
+    head: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A row's last event when it ended well. `units` is the work done, in the model's own unit.
 
@@ -110,7 +122,7 @@ class Failed:
         return cls(error.status, error.type, error.code, error.message, error.param, error.retry_after)
 
 
-Event = Accepted | TextDelta | TokenIds | ImageDelta | Finished | Failed
+Event = Accepted | TextDelta | TokenIds | ImageDelta | Item | Finished | Failed
 
 
 class RowEvent(NamedTuple):

@@ -12,7 +12,9 @@ from torch import nn
 from services.families.diffusion import emoji_checkpoint
 from services.families.diffusion.captions import Captions
 from services.families.diffusion.model import Architecture, EmojiDenoiser
-from services.families.gan.model import Generator, GeneratorConfig, ImageClass, save_generator
+from services.families.gan.model import Generator, GeneratorConfig
+from services.nn.classes import ImageClass
+from services.nn.weights import save_model
 from services.sources import write_manifest
 
 EMOJI_SIZE, DIGIT_SIZE = 32, 16  # pixels a side
@@ -33,7 +35,7 @@ def make_digits(folder: Path) -> None:
     """A class-conditional GAN of 16x16 RGB images."""
     classes = tuple(ImageClass(name=digit) for digit in DIGITS)
     config = GeneratorConfig(classes=classes, channels=3, base_size=4, widths=(16, 8), latent_size=8, style_size=8)
-    save_generator(_random(lambda: Generator(config), spread=0.3), folder)
+    save_model(_random(lambda: Generator(config), spread=0.3), config, folder)
 
 
 MAKERS: Mapping[str, Callable[[Path], None]] = {"emoji": make_emoji, "digits": make_digits}

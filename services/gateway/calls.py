@@ -12,11 +12,12 @@ from starlette.responses import Response
 from services.gateway.bodies import read_body
 from services.gateway.carrier import Errand, Target
 from services.gateway.disconnects import unless_gone
-from services.gateway.event_stream import EventStream, count_tokens, units_of
+from services.gateway.event_stream import EventStream, count_tokens, note_work
 from services.gateway.headers import Wishes
 from services.gateway.planner import Ask, Planner
 from services.gateway.record import Record, record_of
 from services.gateway.state import GatewayState
+from services.gateway.stream_writer import SSE, Framing
 from services.gateway.text_wire import Transcript
 from services.gateway.wire import Counts, StreamWire
 from shared.errors import DeadlineExceeded
@@ -120,7 +121,7 @@ class Desk:
             await unless_gone(request.receive, self._state.carrier.carry(errand, sink, began=began, restarts=True))
         finally:
             for batch in held:
-                record.units += units_of(batch)
+                note_work(record, batch)
                 take(batch)
 
     async def transcript(self, request: Request, errand: Errand, *, choices: int) -> Transcript:
@@ -138,9 +139,11 @@ class Desk:
         finally:
             count_tokens(record_of(request.scope), counts)
 
-    def event_stream(self, errand: Errand, wire: Callable[[str], StreamWire], counts: Counts) -> Response:
+    def event_stream(
+        self, errand: Errand, wire: Callable[[str], StreamWire], counts: Counts, *, framing: Framing = SSE
+    ) -> Response:
         """`wire` makes what writes the answer of a model, which is known by its id once it begins."""
-        return EventStream(self._state, errand, wire, counts)
+        return EventStream(self._state, errand, wire, counts, framing)
 
 
 def answered_by(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Owns the response of a streamed call: events to server-sent events, comments meanwhile, a cut on failure."""
+"""Owns the response of a streamed call: events to pieces of a stream, comments meanwhile, a cut on failure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from services.gateway.carrier import Errand, Target
 from services.gateway.disconnects import ClientGone, unless_gone
 from services.gateway.problems import CallFailed, failure_of
 from services.gateway.record import Record, record_of
-from services.gateway.sse import SseWriter
 from services.gateway.state import GatewayState
+from services.gateway.stream_writer import Framing, StreamWriter
 from services.gateway.wire import Counts, StreamWire
 from shared.errors import InternalError, ServiceError
-from shared.events import Failed, Finished, ImageDelta, RowEvent, TextDelta
+from shared.events import Failed, Finished, ImageDelta, Item, RowEvent, TextDelta
 from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
@@ -27,10 +27,16 @@ PING = b": ping\n\n"
 class EventStream(Response):
     """The response of a streamed call. What fails before the first byte is raised, to be answered with its status."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, state: GatewayState, errand: Errand, wire: Callable[[str], StreamWire], counts: Counts) -> None:
+    def __init__(
+        self,
+        state: GatewayState,
+        errand: Errand,
+        wire: Callable[[str], StreamWire],
+        counts: Counts,
+        framing: Framing,
+    ) -> None:
         super().__init__()
+        self._framing = framing
         self._state = state
         self._errand = errand
         self._make_wire = wire
@@ -39,7 +45,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
-        writer = SseWriter(send)
+        writer = StreamWriter(send, self._framing)
         try:
             await unless_gone(receive, self._alive(writer, self._stream(writer, record)))
         except (ServiceError, CallFailed) as error:
@@ -57,14 +63,16 @@ class EventStream(Response):
         finally:
             count_tokens(record, self._counts)
 
-    async def _stream(self, writer: SseWriter, record: Record) -> None:
+    async def _stream(self, writer: StreamWriter, record: Record) -> None:
         async def sink(batch: Sequence[RowEvent]) -> None:
             if any(isinstance(event, ImageDelta) for _, event in batch):  # megabytes: the loop serves others meanwhile
                 data = await asyncio.to_thread(self._wire.encode, batch)
             else:
                 data = self._wire.encode(batch)
-            record.units += units_of(batch)
-            if record.first_chunk_s is None and any(isinstance(event, TextDelta | ImageDelta) for _, event in batch):
+            note_work(record, batch)
+            if record.first_chunk_s is None and any(
+                isinstance(event, TextDelta | ImageDelta | Item) for _, event in batch
+            ):
                 record.first_chunk_s = self._state.tempo.clock() - record.started
             if data:
                 await writer.write(data)
@@ -76,7 +84,7 @@ class EventStream(Response):
         await self._state.carrier.carry(self._errand, sink, began=began)
         await writer.finish(self._wire.last())
 
-    async def _alive(self, writer: SseWriter, work: Coroutine[Any, Any, None]) -> None:
+    async def _alive(self, writer: StreamWriter, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, with comments while it has nothing to say."""
         comments = asyncio.ensure_future(
             writer.keep_alive(
@@ -92,7 +100,7 @@ class EventStream(Response):
     def _comment(self) -> bytes:
         return PING if self._counts.any_seen or self._errand.is_ready() else LOADING
 
-    async def _cut(self, writer: SseWriter, record: Record, failure: Failed) -> None:
+    async def _cut(self, writer: StreamWriter, record: Record, failure: Failed) -> None:
         record.cut = True
         await writer.fail(failure)
 
@@ -101,5 +109,10 @@ def count_tokens(record: Record, counts: Counts) -> None:
     record.prompt_tokens, record.completion_tokens = counts.prompt, counts.completion
 
 
-def units_of(batch: Sequence[RowEvent]) -> float:
-    return sum(event.units for _, event in batch if isinstance(event, Finished))
+def note_work(record: Record, batch: Sequence[RowEvent]) -> None:
+    """Count the units of rows that ended well, and the images that are finished."""
+    for _, event in batch:
+        if isinstance(event, Finished):
+            record.units += event.units
+        elif isinstance(event, ImageDelta) and not event.is_preview:
+            record.images += 1

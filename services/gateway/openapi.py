@@ -12,6 +12,8 @@ from pydantic.json_schema import models_json_schema
 
 from services.gateway.responses import form_name
 from shared.schemas.batches import BatchRequest
+from shared.schemas.embeddings import EmbeddingRequest
+from shared.schemas.forecasts import ForecastRequest
 from shared.schemas.image_results import CompletedImageEvent, PartialImageEvent
 from shared.schemas.images import (
     FILE_FIELDS,
@@ -20,6 +22,11 @@ from shared.schemas.images import (
     ImageVariationRequest,
     InterpolationRequest,
 )
+from shared.schemas.items import ItemsEnd
+from shared.schemas.levels import LevelGenerationRequest
+from shared.schemas.reconstructions import ReconstructionRequest
+from shared.schemas.records import RecordGenerationRequest
+from shared.schemas.scores import ScoreRequest
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from shared.schemas.text_results import ChatCompletionChunk
 
@@ -32,10 +39,16 @@ REQUESTS: Sequence[type[BaseModel]] = (
     ImageEditRequest,
     ImageVariationRequest,
     InterpolationRequest,
+    ScoreRequest,
+    EmbeddingRequest,
+    ReconstructionRequest,
+    RecordGenerationRequest,
+    LevelGenerationRequest,
+    ForecastRequest,
     BatchRequest,
 )
 FORMS: Sequence[type[BaseModel]] = (ImageEditRequest, ImageVariationRequest)
-EVENTS: Sequence[type[BaseModel]] = (ChatCompletionChunk, PartialImageEvent, CompletedImageEvent)
+EVENTS: Sequence[type[BaseModel]] = (ChatCompletionChunk, PartialImageEvent, CompletedImageEvent, ItemsEnd)
 DESCRIPTION = """Castalia serves every family of generative model. The endpoints speak OpenAI's wire format
 where OpenAI has one.
 

@@ -10,6 +10,7 @@ from services.gateway.forms import FORM
 from shared.schemas.common import ErrorBody
 
 Responses = dict[int | str, dict[str, Any]]
+NDJSON_TYPE = "application/x-ndjson"
 
 _ERRORS = {
     400: "The request is not valid: `param` names the field, `code` says why.",
@@ -42,6 +43,19 @@ def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | tuple[ty
         # No type: some readers hold such a schema against the whole body, others against each event.
         answer["content"] = {"text/event-stream": {"schema": {"description": text}}}
     return {200: answer, **errors(*_CALL)}
+
+
+def list_responses(answer: type[BaseModel], *, line: type[BaseModel], has_table: bool) -> Responses:
+    """Those of an operation that answers a list, of which a `line` is one item; `has_table`: or a table in CSV."""
+    text = (
+        f"With `stream: true`: a line for each item as it is done, each a `{line.__name__}`, then an `ItemsEnd`. A "
+        "failure on the way is a line that is an `ErrorBody`, after which the connection is cut."
+    )
+    content: dict[str, Any] = {NDJSON_TYPE: {"schema": {"description": text}}}
+    if has_table:
+        content["text/csv"] = {"schema": {"description": "With `format: csv`: the records, with a header line."}}
+    whole = {"model": answer, "description": "The list, complete or line by line.", "content": content}
+    return {200: whole, **errors(*_CALL)}
 
 
 def read_responses(*extra: int) -> Responses:

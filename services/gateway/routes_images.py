@@ -64,7 +64,7 @@ def image_router(state: GatewayState) -> APIRouter:
         openapi_extra=json_body(InterpolationRequest),
     )
     async def interpolations(request: Request) -> Response:
-        body, wishes = await desk.read(request, InterpolationRequest)
+        body, wishes = await desk.read(request, InterpolationRequest, limit=state.settings.max_image_body)
         errand = await desk.admit(
             request, body, wishes, model=body.model, task="interpolation", stream=False, is_bulky=True
         )

@@ -20,6 +20,7 @@ from services.gateway.problems import error_body
 from services.gateway.routes_batches import batches_router
 from services.gateway.routes_files import files_router
 from services.gateway.routes_images import image_router
+from services.gateway.routes_items import items_router
 from services.gateway.routes_models import models_router
 from services.gateway.routes_ops import ops_router
 from services.gateway.routes_text import text_router
@@ -58,6 +59,7 @@ def build_app(state: GatewayState) -> FastAPI:
         models_router(state),
         text_router(state),
         image_router(state),
+        items_router(state),
         files_router(state, files),
         batches_router(state, runner.wake),
         usage_router(state),

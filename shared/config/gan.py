@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from shared.config.base import ModelConfig, ServiceConfig
-from shared.schemas.images import ImageSampling
+from shared.config.costs import rows_of
 
 
 class GanModel(ModelConfig):
@@ -21,7 +21,7 @@ class GanModel(ModelConfig):
 
     def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
         """A pass of the generator is the unit, and an image takes one."""
-        return float(body.images) if isinstance(body, ImageSampling) else 1.0
+        return float(rows_of(body))
 
 
 class GanService(ServiceConfig):

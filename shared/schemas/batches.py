@@ -18,7 +18,13 @@ ENDPOINTS: Mapping[str, bool] = {
     "/v1/images/generations": False,
     "/v1/images/edits": True,
     "/v1/images/variations": True,
-    "/v1/interpolations": False,
+    "/v1/interpolations": True,
+    "/v1/scores": True,
+    "/v1/embeddings": True,
+    "/v1/reconstructions": True,
+    "/v1/records/generations": False,
+    "/v1/levels/generations": False,
+    "/v1/forecasts": False,
 }
 WINDOW_S = 24 * 3600
 MAX_METADATA = 16

@@ -58,11 +58,12 @@ class ImageSampling(ImageOutput):
     """How images are drawn. What is left out is as the model's checkpoint says."""
 
     seed: Seed | None = None
-    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="denoising steps")
+    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="denoising steps, or sweeps of a chain")
     guidance_scale: float | None = Field(default=None, ge=0.0, le=50.0, description="1 is no guidance")
     negative_prompt: Prompt | None = Field(default=None, description="what guidance leads away from")
     solver: Solver | None = Field(default=None, description="how a step is taken")
     truncation: float | None = Field(default=None, gt=0.0, le=2.0, description="scale of the latent; 1 is as trained")
+    temperature: float | None = Field(default=None, gt=0.0, le=2.0, description="spread of what is drawn; 1 is as is")
 
     @property
     def images(self) -> int:
@@ -72,7 +73,7 @@ class ImageSampling(ImageOutput):
     @property
     def sampling_options(self) -> frozenset[str]:
         """Names of the options of some families alone that this request gives."""
-        names = ("steps", "guidance_scale", "negative_prompt", "solver", "truncation", "strength")
+        names = ("steps", "guidance_scale", "negative_prompt", "solver", "truncation", "temperature", "strength")
         return frozenset(name for name in names if getattr(self, name, None) is not None)
 
 
@@ -119,10 +120,17 @@ class ImageVariationRequest(ImageCall):
 
 
 class InterpolationEnd(RequestModel):
-    """One end of an interpolation."""
+    """One end of an interpolation: what a seed draws, or where a model can, a given image."""
 
-    seed: Seed
+    seed: Seed | None = None
+    image: ImageUrl | None = None
     prompt: Prompt = ""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> InterpolationEnd:
+        if (self.seed is None) == (self.image is None):
+            raise refusal("seed", "exactly one of seed and image must be given")
+        return self
 
 
 class InterpolationRequest(ImageSampling):

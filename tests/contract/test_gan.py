@@ -12,8 +12,10 @@ from torch import Tensor
 
 from services.families.gan import model
 from services.families.gan.params import ImageParams, Point
-from services.families.gan.sampler import OneShotSampler
+from services.families.gan.sampler import GeneratorPass
+from services.nn.canvas import Drawing
 from services.nn.images import ImageChunk, Pixels, Writing
+from services.nn.one_shot import OneShotSampler
 from tests.contract.suite import ContractCase, SamplerContract
 from tests.unit.gan.tiny import make_generator
 
@@ -24,7 +26,8 @@ TOLERANCE = {torch.float64: 0, torch.float32: 1}
 def row(
     start: Point, end: Point | None = None, *, position: float = 0.0, truncation: float = 1.0, task: str = "image"
 ) -> ImageParams:
-    return ImageParams(task, start, end or start, position, truncation, start.seed, Writing("png", 90), 1)
+    drawing = Drawing(start.seed, start.label, Writing("png", 90), 1)
+    return ImageParams(task, start, end or start, position, truncation, drawing)
 
 
 ROWS = [
@@ -54,12 +57,14 @@ class BreaksOnce(model.Generator):
 
 
 @contextmanager
-def broken_batch(sampler: OneShotSampler) -> Generator[None]:
-    kept, broken = sampler.generator, BreaksOnce(sampler.generator)
-    sampler.generator = broken
+def broken_batch(sampler: OneShotSampler[ImageParams, ImageChunk]) -> Generator[None]:
+    draw = sampler.passes["image"]
+    assert isinstance(draw, GeneratorPass)
+    kept, broken = draw.generator, BreaksOnce(draw.generator)
+    draw.generator = broken
     yield
     assert broken.broken, "no step failed"
-    sampler.generator = kept
+    draw.generator = kept
 
 
 def only_image(chunks: Sequence[ImageChunk]) -> Pixels:
@@ -73,9 +78,10 @@ def case(request: pytest.FixtureRequest) -> ContractCase[Pixels]:
     dtype: torch.dtype = request.param
     generator = make_generator().to(dtype)
     tolerance = TOLERANCE[dtype]
+    draw = GeneratorPass(generator)
     return ContractCase(
         name=f"gan in {dtype}",
-        make_sampler=lambda: OneShotSampler(generator, max_batch_size=8),
+        make_sampler=lambda: OneShotSampler({"image": draw, "interpolation": draw}, max_batch_size=8),
         params=ROWS,
         result=only_image,
         live=lambda sampler: len(sampler.rows),

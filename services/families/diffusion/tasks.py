@@ -13,6 +13,7 @@ from PIL import Image
 from services.families.diffusion.denoiser import Checkpoint, Defaults, Prompt
 from services.families.diffusion.params import Blend, ImageParams, Mask, Source
 from services.families.diffusion.sizes import size_of
+from services.nn.canvas import seed_of
 from services.nn.images import (
     EncodedImage,
     ImageChunk,
@@ -210,6 +211,9 @@ class InterpolationTask(_DrawingTask):
     """Frames between two seeds and two prompts: spherical in the noise, linear in the prompts' embeddings."""
 
     def prepare(self, request: InterpolationRequest, salt: str = "") -> list[ImageParams]:
+        start_seed, end_seed = (
+            seed_of(each, param, self.drawing.model) for each, param in ((request.start, "start"), (request.end, "end"))
+        )
         start = self.drawing.read(request.start.prompt, "start.prompt")
         end = self.drawing.read(request.end.prompt, "end.prompt")
         if start != end and not self.drawing.checkpoint.denoiser.blends:
@@ -220,8 +224,8 @@ class InterpolationTask(_DrawingTask):
         return [
             replace(
                 row,
-                noise_seed=request.start.seed,
-                blend=Blend(request.end.seed, end, i / (request.frames - 1)),
+                noise_seed=start_seed,
+                blend=Blend(end_seed, end, i / (request.frames - 1)),
             )
             for i in range(request.frames)
         ]

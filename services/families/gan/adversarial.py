@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from services.families.gan.augment import Augmentation, augment
-from services.families.gan.data import Split
 from services.families.gan.discriminator import Discriminator
-from services.families.gan.distances import FeatureStatistics, frechet_distance
 from services.families.gan.drawing import draw_classes
-from services.families.gan.judge import Judge, train_judge
-from services.families.gan.model import Generator, GeneratorConfig, one_hot, use_channels_last
+from services.families.gan.model import Generator, GeneratorConfig, one_hot
 from services.families.gan.sheets import class_sheet
+from services.nn.weights import use_channels_last
+from services.training.augment import Augmentation, augment
+from services.training.distances import FeatureStatistics, frechet_distance
+from services.training.image_data import Split
+from services.training.judge import Judge, train_judge
 from services.training.recipe import Phase
 
 _PHASES = (

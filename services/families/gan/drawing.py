@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from services.families.gan.model import Generator, one_hot
+from services.families.gan.model import Generator, GeneratorConfig, one_hot
+from services.nn.weights import load_model
 
 _ROWS = 250  # at a time
 SEED = 20240601  # of the latents that evaluations and sheets draw
+
+
+def load_generator(folder: Path) -> Generator:
+    """In float32 on the CPU, as evaluations need it whatever serves it."""
+    return load_model(Generator, GeneratorConfig, folder, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def latents(generator: Generator, count: int, seed: int = SEED) -> Tensor:

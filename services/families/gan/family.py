@@ -8,14 +8,16 @@ import structlog
 import torch
 
 from services.families import LoadedModel
-from services.families.gan.classes import ClassPrompts
-from services.families.gan.model import Generator, GeneratorConfig, load_generator
-from services.families.gan.sampler import OneShotSampler
-from services.families.gan.tasks import Drawable, ImageTask, InterpolationTask
+from services.families.gan.model import Generator, GeneratorConfig
+from services.families.gan.sampler import GeneratorPass
+from services.families.gan.tasks import OPTIONS, ImageTask, InterpolationTask
+from services.nn.canvas import Canvas
+from services.nn.classes import ClassPrompts
 from services.nn.device import device_errors
+from services.nn.one_shot import OneShotSampler
+from services.nn.weights import DTYPES, load_model
 from shared.config.gan import GanModel
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LIVE_LAYERS = 6  # tensors of the largest layer that a pass holds at once: in, out, normalised, modulated, workspace
 
 
@@ -25,18 +27,22 @@ def load(config: GanModel, folder: Path) -> LoadedModel:
     Raises UnsupportedModel for another kind of model, DeviceFailure if the device fails.
     """
     with device_errors():
-        generator = load_generator(folder, dtype=_DTYPES[config.dtype], device=torch.device(config.device))
+        generator = load_model(
+            Generator, GeneratorConfig, folder, dtype=DTYPES[config.dtype], device=torch.device(config.device)
+        )
     shape = generator.config
+    side = shape.image_size
     memory = _memory(generator, config.max_batch_size)
-    drawable = Drawable(config.id, shape.image_size, ClassPrompts(shape.classes, config.id))
+    canvas = Canvas(config.id, side, side, shape.channels, ClassPrompts(shape.classes, config.id), OPTIONS)
     structlog.get_logger(__name__).info(
-        "model_loaded", model=config.id, classes=len(shape.classes), side=shape.image_size, memory_mb=memory >> 20
+        "model_loaded", model=config.id, classes=len(shape.classes), side=side, memory_mb=memory >> 20
     )
+    draw = GeneratorPass(generator)
     return LoadedModel(
-        sampler=OneShotSampler(generator, config.max_batch_size),
-        tasks={"image": ImageTask(drawable), "interpolation": InterpolationTask(drawable)},
+        sampler=OneShotSampler({"image": draw, "interpolation": draw}, config.max_batch_size),
+        tasks={"image": ImageTask(canvas), "interpolation": InterpolationTask(canvas)},
         memory=memory,
-        limits={"width": shape.image_size, "height": shape.image_size, "max_batch_size": config.max_batch_size},
+        limits={"width": side, "height": side, "max_batch_size": config.max_batch_size},
         revision=config.revision,
     )
 

@@ -1,38 +1,24 @@
-"""Owns the generator and its files: config.json and model.safetensors. Never sees a request, nor the discriminator."""
+"""Owns the generator. Never sees a request, nor the discriminator."""
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import load_file, save
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.nn.errors import UnsupportedModel
+from services.nn.classes import ImageClass
+from services.nn.weights import ModelShape
 
 MODEL_TYPE = "castalia-gan"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _SLOPE = 0.2  # of leaky ReLUs
 
 
-class ImageClass(BaseModel):
-    """A class that can be asked for: its name, and further words that a prompt may use for it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1)
-    words: tuple[str, ...] = ()
-
-
-class GeneratorConfig(BaseModel):
+class GeneratorConfig(ModelShape):
     """Content of config.json. Images are squares of `base_size` pixels, doubled once for each of the widths."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_type: Literal["castalia-gan"] = MODEL_TYPE
     classes: Annotated[tuple[ImageClass, ...], Field(min_length=1)]
@@ -112,43 +98,3 @@ def _modulate(x: Tensor, modulation: Tensor) -> Tensor:
 def one_hot(classes: Tensor, count: int) -> Tensor:
     """int64 (B,) -> float32 (B, K)."""
     return functional.one_hot(classes, count).float()
-
-
-def read_config(folder: Path) -> GeneratorConfig:
-    """Raises UnsupportedModel for another kind of model's configuration."""
-    try:
-        return GeneratorConfig.model_validate_json((folder / CONFIG).read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise UnsupportedModel("the generator", f"in its {CONFIG}, {place}: {first['msg']}") from error
-
-
-def save_generator(generator: Generator, folder: Path) -> None:
-    """Write config.json and the weights in half precision."""
-    weights = {name: value.detach().half().contiguous() for name, value in generator.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(save(weights))  # not save_file: that makes a file for its owner alone
-    (folder / CONFIG).write_text(json.dumps(generator.config.model_dump(), indent=1) + "\n")
-
-
-def load_generator(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Generator:
-    """The generator of a folder that `save_generator` wrote, in evaluation mode and without gradients.
-
-    Raises UnsupportedModel for another kind of model, and for weights of another shape than its configuration's.
-    """
-    with torch.device("meta"):
-        generator = Generator(read_config(folder))
-    weights = {name: value.to(device, dtype) for name, value in load_file(folder / WEIGHTS).items()}
-    try:
-        generator.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise UnsupportedModel("the generator", f"its weights do not fit its {CONFIG}: {error}") from error
-    use_channels_last(generator)
-    return generator.eval().requires_grad_(False)
-
-
-def use_channels_last(module: nn.Module) -> None:
-    """Lay the convolutions' weights out as channels_last, in place: what CPUs and tensor cores compute fastest."""
-    for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.nn.images import Writing
+from services.nn.canvas import Drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +17,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class ImageParams:
-    """One image: `position` of the way from `start` (0) to `end` (1), its latent scaled by `truncation`.
-
-    `seed` is what the client is told. `prompt_tokens` counts the words of the prompt.
-    """
+    """One image: `position` of the way from `start` (0) to `end` (1), its latent scaled by `truncation`."""
 
     task: str
     start: Point
     end: Point
     position: float
     truncation: float
-    seed: int
-    writing: Writing
-    prompt_tokens: int
+    drawing: Drawing
 
     @property
     def cost(self) -> float:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw
-from torch import Tensor
+from PIL import Image
 
 from services.families.gan.drawing import draw, draw_classes, latents
-from services.families.gan.latents import lerp, slerp
 from services.families.gan.model import Generator, one_hot
-from services.nn.images import to_pixels
-
-_SCALE = 2  # screen pixels a pixel
-_GAP = 2
-_LABEL_WIDTH = 118
+from services.nn.latents import lerp, slerp
+from services.training.sheets import grid
 
 
 def class_sheet(generator: Generator, *, columns: int) -> Image.Image:
@@ -45,18 +39,3 @@ def truncation_sheet(generator: Generator, *, columns: int, scales: Sequence[flo
     weights = one_hot(torch.arange(columns) % count, count)
     images = torch.cat([draw(generator, scale * latent, weights) for scale in scales])
     return grid(images, columns, [f"truncation {scale:g}" for scale in scales])
-
-
-def grid(images: Tensor, columns: int, labels: Sequence[str]) -> Image.Image:
-    """Images (rows * columns, C, H, W) in [-1, 1], row by row, with a label before each row; all empty: no room."""
-    left = _LABEL_WIDTH if any(labels) else 0
-    side = images.shape[-1] * _SCALE + _GAP
-    sheet = Image.new("RGB", (left + columns * side + _GAP, len(labels) * side + _GAP), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, label in enumerate(labels):
-        pen.text((4, row * side + side // 2 - 5), label, fill="black")
-    for i, pixels in enumerate(to_pixels(images)):
-        large = np.repeat(np.repeat(pixels, _SCALE, axis=0), _SCALE, axis=1)
-        tile = Image.fromarray(large[..., 0] if large.shape[-1] == 1 else large)
-        sheet.paste(tile, (left + i % columns * side + _GAP, i // columns * side + _GAP))
-    return sheet

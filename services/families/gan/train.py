@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from torch import nn
 
 from services.families.gan.adversarial import AdversarialTraining, Arena
-from services.families.gan.data import read_digits, read_emoji, read_split, write_split
 from services.families.gan.evaluation import AugmentationTrial, evaluate_generator
-from services.families.gan.held_out import write_held_out
-from services.families.gan.model import Generator, GeneratorConfig, ImageClass, save_generator
+from services.families.gan.model import GeneratorConfig
+from services.nn.classes import DIGITS, ImageClass
+from services.nn.weights import save_model
+from services.training.held_out import write_held_out
+from services.training.image_data import read_digits, read_emoji, read_split, write_split
 from services.training.packages import EMOJI, MNIST
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
-_DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _EMOJI_CLASSES = (
     ImageClass(name="Smileys & Emotion", words=("smiley", "face", "faces", "emotions", "heart", "hearts")),
     ImageClass(name="People & Body", words=("person",)),
@@ -44,7 +44,7 @@ class _GanRecipe:
 
     def export(self, modules: Mapping[str, nn.Module], data: Path, folder: Path) -> None:
         """config.json, model.safetensors, and a sample of the held-out images."""
-        save_generator(cast(Generator, modules["generator"]), folder)
+        save_model(modules["generator"], self.arena.generator, folder)
         write_held_out(read_split(data).held_out, folder)
 
 
@@ -68,7 +68,7 @@ class DigitsGan(_GanRecipe):
     )
     arena: Arena = Arena(
         GeneratorConfig(
-            classes=tuple(ImageClass(name=str(i), words=(word, "digit")) for i, word in enumerate(_DIGIT_WORDS)),
+            classes=DIGITS,
             channels=1,
             base_size=7,
             widths=(128, 64),

@@ -72,6 +72,8 @@ def _body(fields: dict[str, Any], endpoint: str) -> bytes:
         raise BadLine("invalid_type", "body must be an object.", "body")
     if cast(dict[str, Any], body).get("stream"):
         raise BadLine("invalid_value", "A batch's requests are not streamed: leave stream out.", "body.stream")
+    if cast(dict[str, Any], body).get("format") == "csv":
+        raise BadLine("invalid_value", "A batch's answers are JSON: leave format out.", "body.format")
     return json.dumps(body, ensure_ascii=False).encode()
 
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.families.gan.augment import augment
-from services.families.gan.data import ImageSet, read_split
-from services.families.gan.distances import FeatureStatistics, frechet_distance, nearest_class, pooled_pixels
-from services.families.gan.held_out import SAMPLE, read_held_out, sample_scores, write_held_out
-from services.families.gan.model import Generator
-from tests.unit.gan.tiny import SHAPE, make_data, make_generator
+from services.training.augment import augment
+from services.training.distances import FeatureStatistics, frechet_distance, nearest_class, pooled_pixels
+from services.training.held_out import SAMPLE, DrawClasses, read_held_out, sample_scores, write_held_out
+from services.training.image_data import ImageSet, read_split
+from tests.unit.gan.tiny import make_data
 
 
 def gaussian(mean: list[float], deviations: list[float]) -> FeatureStatistics:
@@ -67,36 +66,33 @@ def test_the_nearest_image_decides_the_class() -> None:
 def test_the_held_out_sample_is_read_as_it_was_written(tmp_path: Path) -> None:
     held_out = read_split(make_data(tmp_path)).held_out
     write_held_out(held_out, tmp_path)
-    sample = read_held_out(tmp_path, SHAPE)
+    sample = read_held_out(tmp_path, classes=3, channels=1)
     assert torch.equal(sample.classes.bincount(), torch.tensor([6, 6, 6]))
     assert torch.equal(sample.images, held_out.of_each_class(6).images)
     assert (tmp_path / SAMPLE).stat().st_size < 100_000
 
 
-class Copying(Generator):
-    """Draws images of the sample, of the class that is asked for or of one that is `off` by so many."""
+def copying(sample: ImageSet, off: int) -> DrawClasses:
+    """Draws images of the sample, in turn, of the class that is asked for or of one that is `off` by so many."""
 
-    def __init__(self, sample: ImageSet, off: int) -> None:
-        super().__init__(SHAPE)
-        self._sample, self._off = sample, off
-
-    def forward(self, latent: Tensor, class_weights: Tensor) -> Tensor:
-        share = torch.special.ndtr(latent[:, 0])  # uniform in (0, 1)
+    def draw(classes: Tensor) -> Tensor:
         rows = [
-            (known := (self._sample.classes == label).nonzero()[:, 0])[int(place * len(known))]
-            for place, label in zip(share, (class_weights.argmax(1) + self._off) % len(SHAPE.classes), strict=True)
+            (known := (sample.classes == label).nonzero()[:, 0])[i % len(known)]
+            for i, label in enumerate((classes + off) % 3)
         ]
-        return self._sample.units(torch.stack(rows))
+        return sample.units(torch.stack(rows))
+
+    return draw
 
 
 def test_a_perfect_generator_scores_best_on_the_sample(tmp_path: Path) -> None:
     sample = read_split(make_data(tmp_path)).held_out
-    perfect, wrong = (sample_scores(Copying(sample, off).eval(), sample) for off in (0, 1))
-    untrained = sample_scores(make_generator(), sample)
+    perfect, wrong = (sample_scores(copying(sample, off), sample) for off in (0, 1))
+    untrained = sample_scores(lambda classes: torch.zeros(len(classes), *sample.images.shape[1:]), sample)
     assert perfect["neighbour"] == 1
     assert wrong["neighbour"] == 0
     assert perfect["frechet"] < 0.05 * untrained["frechet"]
-    assert untrained == sample_scores(make_generator(), sample), "scores must repeat"
+    assert perfect == sample_scores(copying(sample, 0), sample), "scores must repeat"
 
 
 @pytest.mark.parametrize("kind", ["colour", "translation", "cutout"])

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from services.families import LoadedModel
+from services.families.gan.drawing import load_generator
 from services.families.gan.family import load
-from services.families.gan.latents import lerp, slerp
-from services.families.gan.model import CONFIG, WEIGHTS, Generator, load_generator, one_hot, save_generator
+from services.families.gan.model import Generator, GeneratorConfig, one_hot
 from services.nn.errors import UnsupportedModel
+from services.nn.latents import lerp, slerp
+from services.nn.weights import CONFIG, DTYPES, WEIGHTS, load_model, save_model
 from tests.unit.gan.tiny import SHAPE, make_generator, tiny_config
 
 
@@ -49,9 +51,9 @@ def test_the_class_changes_the_image() -> None:
 
 def test_saved_weights_are_half_precision_and_load_to_the_same_images(tmp_path: Path) -> None:
     generator = make_generator().half().float()  # what half precision keeps
-    save_generator(generator, tmp_path)
+    save_model(generator, SHAPE, tmp_path)
     assert {weight.dtype for weight in load_file(tmp_path / WEIGHTS).values()} == {torch.float16}
-    again = load_generator(tmp_path, dtype=torch.float32, device=torch.device("cpu"))
+    again = load_generator(tmp_path)
     assert not again.training
     assert torch.equal(draw(generator), draw(again))
 
@@ -65,7 +67,7 @@ def test_another_kind_of_model_is_refused(tmp_path: Path, folder: Path) -> None:
 
 def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
     generator = make_generator()
-    save_generator(generator, tmp_path)
+    save_model(generator, SHAPE, tmp_path)
     wider = SHAPE.model_copy(update={"widths": (16, 8, 4)})
     (tmp_path / CONFIG).write_text(wider.model_dump_json())
     with pytest.raises(UnsupportedModel, match="do not fit"):
@@ -87,8 +89,8 @@ def test_memory_grows_with_the_batch(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_lower_precision_draws_nearly_the_same(folder: Path, dtype: str) -> None:
-    exact = load_generator(folder, dtype=torch.float32, device=torch.device("cpu"))
-    rough = load_generator(folder, dtype=getattr(torch, dtype), device=torch.device("cpu"))
+    exact = load_generator(folder)
+    rough = load_model(Generator, GeneratorConfig, folder, dtype=DTYPES[dtype], device=torch.device("cpu"))
     assert (draw(exact) - draw(rough).float()).abs().mean() < 0.05
 
 

@@ -12,13 +12,13 @@ import pytest
 from pydantic import ValidationError
 
 from services.families import LoadedModel
-from services.families.gan.classes import ClassPrompts
-from services.families.gan.model import ImageClass
 from services.families.gan.params import ImageParams
-from services.families.gan.sampler import OneShotSampler
+from services.families.gan.sampler import GeneratorPass
 from services.families.gan.train import DigitsGan, EmojiGan
 from services.nn import images
+from services.nn.classes import ClassPrompts, ImageClass
 from services.nn.images import Pixels
+from services.nn.one_shot import OneShotSampler
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
 from shared.events import ImageDelta
@@ -48,17 +48,17 @@ def apart(a: Pixels, b: Pixels) -> int:
 
 def test_each_image_has_a_seed_of_its_own_that_draws_it_again(loaded: LoadedModel) -> None:
     rows = image_rows(loaded, prompt="", seed=11, n=6)
-    assert [row.seed for row in rows] == [image_seed(11, i) for i in range(6)]
+    assert [row.drawing.seed for row in rows] == [image_seed(11, i) for i in range(6)]
     together = pictures(loaded, rows)
     assert apart(together[0], together[1]) > 5
     for row, picture in zip(rows, together, strict=True):
-        (again,) = image_rows(loaded, prompt="", seed=row.seed)
+        (again,) = image_rows(loaded, prompt="", seed=row.drawing.seed)
         assert again == row
         assert apart(pictures(loaded, [again])[0], picture) <= 1
 
 
 def test_without_a_seed_images_differ_from_request_to_request(loaded: LoadedModel) -> None:
-    assert image_rows(loaded)[0].seed != image_rows(loaded)[0].seed
+    assert image_rows(loaded)[0].drawing.seed != image_rows(loaded)[0].drawing.seed
 
 
 def test_an_empty_prompt_draws_every_class(loaded: LoadedModel) -> None:
@@ -67,12 +67,11 @@ def test_an_empty_prompt_draws_every_class(loaded: LoadedModel) -> None:
 
 
 def test_truncation_scales_the_latent_of_the_same_seed(loaded: LoadedModel) -> None:
-    sampler = loaded.sampler
-    assert isinstance(sampler, OneShotSampler)
-    whole, half = (sampler.start(image_rows(loaded, seed=3, truncation=scale)[0]) for scale in (1.0, 0.5))
-    assert np.allclose(whole.latent.numpy() * 0.5, half.latent.numpy())
-    sampler.release(whole)
-    sampler.release(half)
+    assert isinstance(loaded.sampler, OneShotSampler)
+    draw = loaded.sampler.passes["image"]
+    assert isinstance(draw, GeneratorPass)
+    whole, half = (draw.latent(image_rows(loaded, seed=3, truncation=scale)[0]) for scale in (1.0, 0.5))
+    assert np.allclose(whole.numpy() * 0.5, half.numpy())
 
 
 def test_an_interpolation_starts_and_ends_at_the_images_of_its_ends(loaded: LoadedModel) -> None:
@@ -86,7 +85,7 @@ def test_an_interpolation_starts_and_ends_at_the_images_of_its_ends(loaded: Load
 
 
 def test_frames_tell_the_request_s_seed(loaded: LoadedModel) -> None:
-    assert {row.seed for row in frame_rows(loaded, seed=42)} == {42}
+    assert {row.drawing.seed for row in frame_rows(loaded, seed=42)} == {42}
 
 
 def test_an_image_reaches_the_client_as_asked(loaded: LoadedModel) -> None:

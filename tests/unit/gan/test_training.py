@@ -12,15 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from services.families.gan import evaluation, judge
+from services.families.gan import evaluation
 from services.families.gan.adversarial import AdversarialTraining, Arena
-from services.families.gan.data import ImageSet, read_digits, read_emoji, read_split
 from services.families.gan.discriminator import Discriminator
 from services.families.gan.evaluation import AugmentationTrial, evaluate_generator
-from services.families.gan.held_out import write_held_out
-from services.families.gan.judge import train_judge
-from services.families.gan.model import save_generator
 from services.families.gan.train import DigitsGan, EmojiGan
+from services.nn.weights import save_model
+from services.training import judge
+from services.training.held_out import write_held_out
+from services.training.image_data import ImageSet, read_digits, read_emoji, read_split
+from services.training.judge import train_judge
 from tests.unit.gan.tiny import SHAPE, make_data, make_generator
 
 ARENA = Arena(SHAPE, discriminator_widths=(8, 16), augmentations=("colour", "translation", "cutout"))
@@ -144,7 +145,7 @@ def test_an_evaluation_has_every_figure_beside_its_baseline(
 ) -> None:
     monkeypatch.setattr(evaluation, "train_judge", quick_judge)
     monkeypatch.setattr(evaluation, "_DRAWN_PER_CLASS", 20)
-    save_generator(make_generator(), tmp_path)
+    save_model(make_generator(), SHAPE, tmp_path)
     write_held_out(read_split(data).held_out, tmp_path)
     found = evaluate_generator(tmp_path, read_split(data), trial=AugmentationTrial(real_per_class=5, seeds=2))
     figures = {figure.name: figure for figure in found.figures}
@@ -206,6 +207,6 @@ def test_emoji_are_laid_on_white_by_category(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", [DigitsGan(), EmojiGan()], ids=lambda recipe: recipe.name)
 def test_a_recipe_s_weights_keep_to_their_budget(recipe: DigitsGan | EmojiGan, tmp_path: Path) -> None:
     shape = recipe.arena.generator
-    save_generator(make_generator(shape), tmp_path)
+    save_model(make_generator(shape), shape, tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size < recipe.max_bytes
     assert shape.image_size == {"digits-gan": 28, "emoji-gan": 32}[recipe.name]

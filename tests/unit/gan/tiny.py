@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.families.gan.data import write_split
-from services.families.gan.model import Generator, GeneratorConfig, ImageClass, save_generator
+from services.families.gan.model import Generator, GeneratorConfig
+from services.nn.classes import ImageClass
+from services.nn.weights import save_model
+from services.training.image_data import write_split
 from shared.config.gan import GanModel
 
 SHAPE = GeneratorConfig(
@@ -36,7 +38,7 @@ def make_generator(shape: GeneratorConfig = SHAPE, seed: int = 0) -> Generator:
 
 
 def make_folder(folder: Path, shape: GeneratorConfig = SHAPE) -> Path:
-    save_generator(make_generator(shape), folder)
+    save_model(make_generator(shape), shape, folder)
     return folder
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.families.gan.augment import augment
-from services.families.gan.data import ImageSet
+from services.training.augment import augment
+from services.training.image_data import ImageSet
 
 FEATURES = 64
 _BATCH = 64

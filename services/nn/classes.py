@@ -1,4 +1,4 @@
-"""Owns the way from a prompt to a class. Never sees a tensor."""
+"""Owns the classes that a model can be asked for, and the way from a prompt to one. Never sees a tensor."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.families.gan.model import ImageClass
+from pydantic import BaseModel, ConfigDict, Field
+
 from services.nn.rng import derive_seed
 from shared.errors import InvalidRequest
 
 _WORD = re.compile(r"[^\W_]+")
 _FILLERS = frozenset({"and"})  # how "&" is said
 _CLASS_DRAW = -1  # no row has this index, so a class drawn from a seed shares nothing with a row's seed
+
+
+class ImageClass(BaseModel):
+    """A class that can be asked for: its name, and further words that a prompt may use for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    words: tuple[str, ...] = ()
+
+
+_DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = tuple(ImageClass(name=str(i), words=(word, "digit")) for i, word in enumerate(_DIGIT_WORDS))
 
 
 @dataclass(frozen=True, slots=True)
