@@ -43,6 +43,9 @@ def image(
     truncation: Annotated[
         float | None, typer.Option(help="Scale of a GAN's latent, over 0.", rich_help_panel=DRAWING)
     ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Spread of what is drawn, over 0.", rich_help_panel=DRAWING)
+    ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT.", rich_help_panel=DRAWING)] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same image.", rich_help_panel=DRAWING)
@@ -58,6 +61,7 @@ def image(
         "negative_prompt": negative,
         "solver": solver,
         "truncation": truncation,
+        "temperature": temperature,
         "size": size,
         "seed": seed,
     }

@@ -17,6 +17,7 @@ from shared.config.base import ModelConfig
 FAMILIES: Mapping[str, str] = {
     "diffusion": "services.families.diffusion.family:load",
     "gan": "services.families.gan.family:load",
+    "plugin": "services.families.plugin.family:load",
     "transformer": "services.families.transformer.family:load",
 }
 

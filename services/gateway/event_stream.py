@@ -22,6 +22,7 @@ from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
 PING = b": ping\n\n"
+INLINE_EVENTS = 1000  # more take longer than a millisecond
 
 
 class EventStream(Response):
@@ -65,10 +66,7 @@ class EventStream(Response):
 
     async def _stream(self, writer: StreamWriter, record: Record) -> None:
         async def sink(batch: Sequence[RowEvent]) -> None:
-            if any(isinstance(event, ImageDelta) for _, event in batch):  # megabytes: the loop serves others meanwhile
-                data = await asyncio.to_thread(self._wire.encode, batch)
-            else:
-                data = self._wire.encode(batch)
+            data = await self._encoded(batch)
             note_work(record, batch)
             if record.first_chunk_s is None and any(
                 isinstance(event, TextDelta | ImageDelta | Item) for _, event in batch
@@ -83,6 +81,12 @@ class EventStream(Response):
 
         await self._state.carrier.carry(self._errand, sink, began=began)
         await writer.finish(self._wire.last())
+
+    async def _encoded(self, batch: Sequence[RowEvent]) -> bytes:
+        """Megabytes of pictures, and thousands of items, are written while the loop serves others."""
+        if len(batch) > INLINE_EVENTS or any(isinstance(event, ImageDelta) for _, event in batch):
+            return await asyncio.to_thread(self._wire.encode, batch)
+        return self._wire.encode(batch)
 
     async def _alive(self, writer: StreamWriter, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, with comments while it has nothing to say."""

@@ -25,12 +25,12 @@ class ItemCounts:
         self.units = 0.0
         self.any_seen = False
 
-    def note(self, event: Item | Finished) -> None:
-        if isinstance(event, Item):
-            self.any_seen = True
-            self.prompt += event.tokens
-        else:
-            self.units += event.units
+    def read(self, item: Item) -> None:
+        self.any_seen = True
+        self.prompt += item.tokens
+
+    def end(self, end: Finished) -> None:
+        self.units += end.units
 
     def usage(self) -> dict[str, object]:
         return {"prompt_tokens": self.prompt, "total_tokens": self.prompt, "units": round(self.units, 6)}
@@ -58,11 +58,12 @@ class ItemStream:
     def encode(self, batch: Sequence[RowEvent]) -> bytes:
         out: list[bytes] = []
         for row, event in batch:
-            if isinstance(event, Item | Finished):
-                self._counts.note(event)
             if isinstance(event, Item):
+                self._counts.read(event)
                 self._head = self._head or event.head
                 out += (_indexed(row, event.json), b"\n")
+            elif isinstance(event, Finished):
+                self._counts.end(event)
         return b"".join(out)
 
     def last(self) -> bytes:
@@ -79,11 +80,12 @@ class ItemSheet:
 
     def take(self, batch: Sequence[RowEvent]) -> None:
         for row, event in batch:
-            if isinstance(event, Item | Finished):
-                self.counts.note(event)
             if isinstance(event, Item):
+                self.counts.read(event)
                 self._items[row] = event.json
                 self._head = self._head or event.head
+            elif isinstance(event, Finished):
+                self.counts.end(event)
 
     def answer(self, envelope: ListEnvelope) -> bytes:
         items = b",".join(_indexed(row, item) for row, item in self._ordered())

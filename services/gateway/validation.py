@@ -30,9 +30,14 @@ class _Problem:
     def progress(self) -> tuple[bool, bool, int, tuple[int, ...]]:
         """How far its branch of the union matched before it failed: a list that is only too long matched best."""
         at_union = len(self.path) == self.union_at
-        kind = self.details["type"]
         indices = tuple(part for part in self.path if isinstance(part, int))
-        return (kind in LENGTH_ERRORS, not (at_union and kind.endswith("_type")), len(self.path), indices)
+        is_length = self.details["type"] in LENGTH_ERRORS
+        return (is_length, not (at_union and self.is_of_type), len(self.path), indices)
+
+    @property
+    def is_of_type(self) -> bool:
+        """Whether another type of value was wanted."""
+        return self.details["type"].endswith("_type")
 
 
 def refusal_of(error: ValidationError, body: bytes) -> InvalidRequest:
@@ -49,17 +54,22 @@ def refusal_of(error: ValidationError, body: bytes) -> InvalidRequest:
 
 
 def refusal_in(error: ValidationError, data: Any) -> InvalidRequest:
-    """The first problem of `data`, in the order of the fields; of a union, the branch that matched furthest."""
+    """The first problem of `data`, in the order of the fields; of a union, the branch that matched furthest.
+
+    So it is again where that branch holds a union, as a list of texts or objects does.
+    """
     if error.error_count() > MAX_ERRORS:
         return InvalidRequest(f"The body has {error.error_count()} unknown or invalid fields.")
     errors = error.errors(include_url=False)
-    first = errors[0]
-    chosen = _locate(first, data)
-    rivals = [chosen]
-    if chosen.union_at is not None:
-        rivals = _first_of_each_branch(errors, data, chosen)
-        chosen = max(rivals, key=lambda problem: problem.progress)
-    return _refuse(chosen, rivals)
+    first = _locate(errors[0], data)
+    if first.union_at is None:
+        return _refuse(first, [first])
+    branches = _branches(errors, data, first)
+    begins = max((problems[0] for problems in branches), key=lambda problem: problem.progress)
+    inside = next(problems for problems in branches if problems[0] is begins)
+    here = [problem for problem in inside if problem.path[: len(begins.path)] == begins.path]
+    chosen = max(here, key=lambda problem: (len(problem.path), not problem.is_of_type))
+    return _refuse(chosen, [*here, *(problems[0] for problems in branches)])
 
 
 def _locate(details: ErrorDetails, data: Any) -> _Problem:
@@ -83,14 +93,15 @@ def _locate(details: ErrorDetails, data: Any) -> _Problem:
     return _Problem(tuple(path), union_at, branch, details)
 
 
-def _first_of_each_branch(errors: Sequence[ErrorDetails], data: Any, chosen: _Problem) -> list[_Problem]:
-    prefix = chosen.details["loc"][: chosen.union_at]
-    firsts: dict[str, _Problem] = {}
+def _branches(errors: Sequence[ErrorDetails], data: Any, first: _Problem) -> list[list[_Problem]]:
+    """The problems of each branch of the union that `first` is in."""
+    prefix = first.details["loc"][: first.union_at]
+    branches: dict[str, list[_Problem]] = {}
     for details in errors:
         if details["loc"][: len(prefix)] == prefix:
             problem = _locate(details, data)
-            firsts.setdefault(problem.branch, problem)
-    return list(firsts.values())
+            branches.setdefault(problem.branch, []).append(problem)
+    return list(branches.values())
 
 
 def _refuse(problem: _Problem, rivals: Sequence[_Problem]) -> InvalidRequest:
@@ -105,8 +116,9 @@ def _refuse(problem: _Problem, rivals: Sequence[_Problem]) -> InvalidRequest:
         context = details.get("ctx", {})
         return InvalidRequest(_sentence(str(context["message"])), param=_render((*problem.path, str(context["param"]))))
     message = details["msg"]
-    if all(len(rival.path) == rival.union_at and rival.details["type"].endswith("_type") for rival in rivals):
-        message = " or ".join(dict.fromkeys(rival.details["msg"] for rival in rivals))
+    if problem.is_of_type:
+        same = (rival.details["msg"] for rival in rivals if rival.path == problem.path and rival.is_of_type)
+        message = " or ".join(dict.fromkeys([message, *same]))
     code = "invalid_type" if kind.endswith("_type") else "invalid_value"
     where = f"Field '{param}': " if param else "The body: "
     return InvalidRequest(f"{where}{message}; got {_describe(details['input'])}.", param=param or None, code=code)

@@ -5,6 +5,7 @@ Also the step that a sampler of many steps takes for those of its tasks that nee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -42,12 +43,18 @@ class OneShotRow(Generic[ParamsT]):
 
 
 class OneShotSampler(Generic[ParamsT, ChunkT]):
-    """Implements `services.engine.contract.Sampler`. `passes` by task; rows whose tasks have one pass share steps."""
+    """Implements `services.engine.contract.Sampler`. `passes` by task; rows whose tasks have one pass share steps.
 
-    def __init__(self, passes: Mapping[str, Pass[ParamsT, ChunkT]], max_batch_size: int) -> None:
+    Rows run together only while their costs are at most `max_cost` in sum, which bounds how long a step takes; a row
+    that costs more runs alone.
+    """
+
+    def __init__(
+        self, passes: Mapping[str, Pass[ParamsT, ChunkT]], max_batch_size: int, *, max_cost: float = math.inf
+    ) -> None:
         self.passes = dict(passes)
         self.rows: set[OneShotRow[ParamsT]] = set()
-        self._max_batch_size = max_batch_size
+        self._max_batch_size, self._max_cost = max_batch_size, max_cost
 
     @property
     def max_batch_size(self) -> int:
@@ -58,7 +65,11 @@ class OneShotSampler(Generic[ParamsT, ChunkT]):
 
     def fits(self, params: ParamsT, states: Sequence[OneShotRow[ParamsT]]) -> bool:
         """A full batch is counted in the model's memory already, and no row takes more than another."""
-        return len(states) < self._max_batch_size
+        if len(states) >= self._max_batch_size:
+            return False
+        if not states or math.isinf(self._max_cost):
+            return True
+        return params.cost + sum(state.params.cost for state in states) <= self._max_cost
 
     def start(self, params: ParamsT) -> OneShotRow[ParamsT]:
         row = OneShotRow(params)

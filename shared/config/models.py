@@ -10,11 +10,17 @@ from pydantic import Field, model_validator
 from shared.config.base import ConfigModel
 from shared.config.diffusion import DiffusionService
 from shared.config.gan import GanService
+from shared.config.plugin import PluginService
 from shared.config.routes import RouteConfig, check_routes
 from shared.config.transformer import TransformerService
 from shared.config.upstream import UpstreamService
 
-HostedService = TransformerService | DiffusionService | GanService  # those that run here
+HostedService = (
+    TransformerService
+    | DiffusionService
+    | GanService
+    | PluginService
+)  # those that run here
 AnyService = Annotated[HostedService | UpstreamService, Field(discriminator="family")]
 
 RESERVED_NAMES = frozenset({"gateway"})

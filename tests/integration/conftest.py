@@ -1,4 +1,4 @@
-"""One real fleet for all of these tests: Ray, HAProxy, the gateway and five services with tiny random models."""
+"""One real fleet for all of these tests: Ray, HAProxy, the gateway, tiny random models, and built-in ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ import pytest
 import yaml
 
 from services import fleet
+from services.app import load_fleet_config
 from services.sources import write_manifest
 from shared.config.settings import Settings
 from tests.checkpoints import make_checkpoint
 from tests.diffusers_checkpoints import make_diffusers_checkpoint
 from tests.image_checkpoints import image_checkpoint
+from tests.ising_checkpoint import EXAMPLES, make_ising
 
 Tell = Callable[[str], None]
+MODELS_YAML = Path(__file__).parents[2] / "models.yaml"
+# Small enough to be served as they are; the other families have tiny checkpoints with random weights.
+BUILTIN = [
+    service
+    for service in load_fleet_config(MODELS_YAML).hosted
+    if service.family not in ("diffusion", "gan") and all(m.source.startswith("builtin://") for m in service.models)
+]
 
 CONTEXT = 8192  # long enough for streams that outlive what the tests do to them
 
@@ -120,7 +129,22 @@ def models_yaml(checkpoints: Path) -> dict[str, Any]:
         "replicas": idle,
         "models": [{"id": "sleeper", "source": qwen}],
     }
-    return {"services": [*services, at_rest, *_image_services(checkpoints)]}
+    builtin = [service.model_dump(mode="json", exclude_unset=True) for service in BUILTIN]
+    return {"services": [*services, at_rest, *_image_services(checkpoints), _plugin_service(checkpoints), *builtin]}
+
+
+def _plugin_service(checkpoints: Path) -> dict[str, Any]:
+    folder = checkpoints / "ising"
+    folder.mkdir()
+    model = {
+        "id": "ising",
+        "source": f"file://{make_ising(folder)}",
+        "sampler": "ising:IsingSampler",
+        "tasks": ["image"],
+        "row_cost": 1000,
+        "options": {"side": 32},
+    }
+    return {"name": "ising", "family": "plugin", "replicas": {"min": 0, "max": 1}, "models": [model]}
 
 
 def _image_services(checkpoints: Path) -> list[dict[str, Any]]:
@@ -152,7 +176,9 @@ def start(folder: Path, config: dict[str, Any], *, name: str) -> LocalFleet:
 @pytest.fixture(scope="session")
 def local_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    running = start(folder, models_yaml(folder), name="main")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(EXAMPLES))  # where a sampler of an operator's own is found
+        running = start(folder, models_yaml(folder), name="main")
     try:
         yield running
     finally:

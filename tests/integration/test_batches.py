@@ -16,6 +16,7 @@ from tests.integration.conftest import LocalFleet, Tell
 GATEWAY = "ray::ServeReplica:gateway:Gateway"
 COMPLETIONS = "/v1/completions"
 TOKENS = 150  # a line
+SINGLE = 7  # of a request outside of the batch, whose usage must outlive the gateway as well
 PATIENCE_S = 120.0
 POLL_S = 0.05
 
@@ -27,6 +28,8 @@ def test_a_gateway_that_is_killed_in_the_middle_of_a_batch_leaves_one_result_and
     lines = [_line(number) for number in range(count)]
     with local_fleet.http() as client:
         before = _used(client)
+        _ask(client, max_tokens=SINGLE)
+        time.sleep(local_fleet.settings.usage_flush_s + 0.5)  # from here on no crash may lose it
         batch_id = _begin(client, lines)
         done = _until(client, batch_id, lambda batch: batch["request_counts"]["completed"] >= count // 8)
         (gateway,) = local_fleet.processes(GATEWAY)
@@ -44,8 +47,13 @@ def test_a_gateway_that_is_killed_in_the_middle_of_a_batch_leaves_one_result_and
         results = [json.loads(line) for line in output.splitlines()]
         assert [result["custom_id"] for result in results] == [line["custom_id"] for line in lines]
         assert {result["response"]["body"]["usage"]["completion_tokens"] for result in results} == {TOKENS}
-        assert _used(client) - before == Counter(requests=count, completion_tokens=count * TOKENS)
+        assert _used(client) - before == Counter(requests=count + 1, completion_tokens=count * TOKENS + SINGLE)
     assert gateway.pid not in {process.pid for process in local_fleet.processes(GATEWAY)}
+
+
+def _ask(client: httpx.Client, *, max_tokens: int) -> None:
+    body = {"model": "llama", "prompt": "alone", "max_tokens": max_tokens, "ignore_eos": True}
+    client.post(COMPLETIONS, json=body).raise_for_status()
 
 
 def _line(number: int) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from shared.errors import Overloaded
 from shared.events import Failed
 from shared.schemas.batches import ENDPOINTS, WINDOW_S
 from tests.unit.gateway.conftest import Serve
-from tests.unit.gateway.fakes import HELLO, MODEL, FakeDispatcher, chat, fail_with, report
-from tests.unit.gateway.image_fakes import FLEET_WITH_IMAGES, PAINTER, PNG, speak_or_draw
+from tests.unit.gateway.fakes import HELLO, MODEL, FakeDispatcher, chat, fail_with
+from tests.unit.gateway.image_fakes import PAINTER, PNG
+from tests.unit.gateway.list_fakes import APPRAISER, FLEET_WITH_LISTS, list_dispatcher
 from tests.unit.gateway.tenants import Clients, make_lasting_gateway, two_tenants
 
 CHAT = "/v1/chat/completions"
@@ -37,18 +38,23 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/images/edits": {"model": PAINTER, "prompt": "a", "image": PICTURE},
     "/v1/images/variations": {"model": PAINTER, "image": PICTURE},
     "/v1/interpolations": {"model": PAINTER, "start": {"seed": 1}, "end": {"seed": 2}, "frames": 2},
+    "/v1/scores": {"model": APPRAISER, "input": [PICTURE, {"age": 40}]},
+    "/v1/embeddings": {"model": APPRAISER, "input": "a"},
+    "/v1/reconstructions": {"model": APPRAISER, "input": [PICTURE]},
+    "/v1/records/generations": {"model": APPRAISER, "n": 3},
+    "/v1/levels/generations": {"model": APPRAISER},
+    "/v1/forecasts": {"model": APPRAISER, "input": {"values": [1.0, 2.0]}, "horizon": 2},
 }
 
 
 @pytest.fixture
 def dispatcher() -> FakeDispatcher:
-    known = {"chat": [report(MODEL)], "images": [report(PAINTER, service="images")]}
-    return FakeDispatcher(speak_or_draw, known=known)
+    return list_dispatcher()
 
 
 @pytest.fixture
 async def clients(tmp_path: Path, serve: Serve, dispatcher: FakeDispatcher) -> AsyncGenerator[Clients]:
-    async with two_tenants(tmp_path, serve, dispatcher, fleet=FLEET_WITH_IMAGES) as clients:
+    async with two_tenants(tmp_path, serve, dispatcher, fleet=FLEET_WITH_LISTS) as clients:
         yield clients
 
 
@@ -119,6 +125,8 @@ async def test_every_operation_that_generates_runs_in_batches(clients: Clients, 
     (only,) = await lines_of(clients.ours, done.output_file_id)
     assert only["response"]["status_code"] == 200
     assert only["response"]["body"]
+    pictures = {"/v1/interpolations": 2} | {path: 1 for path in BODIES if path.startswith("/v1/images/")}
+    assert [row[4] for row in await used(clients)] == [pictures.get(endpoint, 0)]
 
 
 async def test_a_request_that_is_refused_is_a_result_with_the_gateways_error(clients: Clients) -> None:
@@ -151,6 +159,14 @@ async def test_a_bad_file_fails_the_batch_with_lines_and_codes(clients: Clients)
         (2, "invalid_value"),
         (3, "duplicate_custom_id"),
     ]
+
+
+async def test_a_table_is_no_line_of_a_batch(clients: Clients) -> None:
+    body = {**BODIES["/v1/records/generations"], "format": "csv"}
+    done = await ended(clients.ours, await begin(clients.ours, [line("1", body, "/v1/records/generations")]))
+    assert done.errors is not None
+    assert done.errors.data is not None
+    assert [(each.line, each.param) for each in done.errors.data] == [(1, "body.format")]
 
 
 async def test_a_cancelled_batch_frees_what_it_ran(clients: Clients, dispatcher: FakeDispatcher) -> None:

@@ -9,7 +9,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from tests.unit.gateway.fakes import MODEL
-from tests.unit.gateway.image_fakes import PAINTER, image_gateway
+from tests.unit.gateway.image_fakes import PAINTER
+from tests.unit.gateway.list_fakes import APPRAISER, list_gateway
 
 TRUTHS = [
     not_a_server_error,
@@ -20,7 +21,7 @@ TRUTHS = [
     checks.allow_header_conformance,
 ]
 WITHOUT_BODY = ("/v1/batches/{batch_id}/cancel",)
-APP = image_gateway().app
+APP = list_gateway().app
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
@@ -35,7 +36,7 @@ SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 def test_no_answer_is_undocumented(case: schemathesis.Case) -> None:
     body = case.body
     if isinstance(body, dict) and "model" in body:  # most would else end at a model that does not exist
-        body["model"] = (MODEL, PAINTER, "absent")[len(str(body)) % 3]
+        body["model"] = (MODEL, PAINTER, APPRAISER, "absent")[len(str(body)) % 4]
     case.call_and_validate(checks=TRUTHS)
 
 
@@ -55,6 +56,19 @@ def test_streams_are_documented_as_events() -> None:
     answers = APP.openapi()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
     assert set(answers) == {"application/json", "text/event-stream"}
     assert answers["application/json"]["schema"] == {"$ref": "#/components/schemas/ChatCompletion"}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "types"),
+    [
+        ("/v1/scores", "Scores", {"application/json", "application/x-ndjson"}),
+        ("/v1/records/generations", "Records", {"application/json", "application/x-ndjson", "text/csv"}),
+    ],
+)
+def test_lists_are_documented_whole_line_by_line_and_as_tables(path: str, answer: str, types: set[str]) -> None:
+    answers = APP.openapi()["paths"][path]["post"]["responses"]["200"]["content"]
+    assert set(answers) == types
+    assert answers["application/json"]["schema"] == {"$ref": f"#/components/schemas/{answer}"}
 
 
 @pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/images/variations"])
@@ -81,6 +95,10 @@ def test_operations_that_take_an_image_document_the_form(path: str) -> None:
         "PartialImageEvent",
         "CompletedImageEvent",
         "Picture",
+        "ScoreRequest",
+        "RecordGenerationRequest",
+        "Score",
+        "ItemsEnd",
     ],
 )
 def test_every_body_is_among_the_components(name: str) -> None:

@@ -1,0 +1,1 @@
+"""Models whose samplers come from outside this tree."""
