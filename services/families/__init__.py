@@ -15,10 +15,14 @@ from services.engine.contract import Sampler, Task
 from shared.config.base import ModelConfig
 
 FAMILIES: Mapping[str, str] = {
+    "boltzmann": "services.families.boltzmann.family:load",
     "diffusion": "services.families.diffusion.family:load",
+    "flow": "services.families.flow.family:load",
     "gan": "services.families.gan.family:load",
+    "pixelcnn": "services.families.pixelcnn.family:load",
     "plugin": "services.families.plugin.family:load",
     "transformer": "services.families.transformer.family:load",
+    "vae": "services.families.vae.family:load",
 }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from services.nn.classes import ClassPrompts
 from services.nn.images import (
     ImageChunk,
@@ -15,9 +17,11 @@ from services.nn.images import (
     preview_steps,
     refuse_options,
 )
+from services.nn.items import read_image, read_images
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
 from shared.schemas.images import ImageCall, ImageSampling, InterpolationEnd
+from shared.schemas.items import GivenItems
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,14 @@ class Canvas:
             )
             for seed in seeds
         ]
+
+    def given_images(self, request: GivenItems) -> list[Tensor]:
+        """uint8 (C, H, W) of each item of `input`. Raises InvalidRequest as `read_images` does."""
+        return read_images(request, width=self.width, height=self.height, channels=self.channels)
+
+    def given_image(self, url: str, param: str) -> Tensor:
+        """uint8 (C, H, W). Raises InvalidRequest as `read_image` does."""
+        return read_image(url, param, width=self.width, height=self.height, channels=self.channels)
 
     def seeded_end(self, end: InterpolationEnd, param: str) -> tuple[int, int, int]:
         """An interpolation's end that a seed draws: the seed, its class, and the words that named it.

@@ -27,6 +27,17 @@ class ImageClass(BaseModel):
 
 _DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS = tuple(ImageClass(name=str(i), words=(word, "digit")) for i, word in enumerate(_DIGIT_WORDS))
+# Emoji by the groups that Unicode puts them in.
+EMOJI_GROUPS = (
+    ImageClass(name="Smileys & Emotion", words=("smiley", "face", "faces", "emotions", "heart", "hearts")),
+    ImageClass(name="People & Body", words=("person",)),
+    ImageClass(name="Animals & Nature", words=("animal", "plant", "plants")),
+    ImageClass(name="Food & Drink", words=("drinks",)),
+    ImageClass(name="Travel & Places", words=("place", "vehicle", "vehicles")),
+    ImageClass(name="Activities", words=("activity", "sport", "sports")),
+    ImageClass(name="Objects", words=("object", "thing", "things")),
+    ImageClass(name="Symbols", words=("symbol", "sign", "signs")),
+)
 
 
 @dataclass(frozen=True, slots=True)

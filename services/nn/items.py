@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,11 +12,12 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from services.nn.images import EncodedImage, on_white
+from services.nn.images import EncodedImage, Pixels, Writing, encode_image, on_white
 from shared.errors import InvalidRequest
 from shared.events import Item
 from shared.schemas.embeddings import Embedding
 from shared.schemas.items import GivenItems
+from shared.schemas.reconstructions import ReconstructedImage
 
 
 def item_event(item: BaseModel, *, tokens: int = 1, head: BaseModel | None = None) -> Item:
@@ -62,6 +64,18 @@ def embedding_event(vector: Sequence[float] | Tensor, encoding: Literal["float",
     if encoding == "base64":
         return item_event(Embedding(index=0, embedding=base64.b64encode(array.tobytes()).decode("ascii")))
     return item_event(Embedding(index=0, embedding=[float(value) for value in array]))
+
+
+def reconstructed(pixels: Pixels, writing: Writing) -> ReconstructedImage:
+    """Pixels as a reconstruction holds them. Takes milliseconds: run it on a worker thread."""
+    data = encode_image(pixels, writing)
+    height, width = pixels.shape[:2]
+    return ReconstructedImage(
+        b64_json=base64.b64encode(data).decode("ascii"),
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=width,
+        height=height,
+    )
 
 
 def cut_dimensions(wanted: int | None, size: int) -> int:

@@ -17,6 +17,7 @@ from services.nn.percentiles import Known
 from services.nn.record_values import GivenRecord, shown
 from services.nn.records import Entries, Table
 from services.nn.rng import image_seed
+from services.nn.scoring import chosen_metric, refuse_samples
 from shared.errors import InvalidRequest
 from shared.events import Item
 from shared.schemas.embeddings import EmbeddingRequest
@@ -179,8 +180,10 @@ class RecordScoreTask:
     known: Mapping[str, Known]
 
     def prepare(self, request: ScoreRequest, salt: str = "") -> list[RecordParams]:
-        metric = self._metric(request.metric)
+        metric = chosen_metric(request, self.measures, self.model)
         measure = self.measures[metric]
+        if measure.samples == 0:
+            refuse_samples(request, metric, self.model)
         if request.prompt:
             _refuse_option(self.model, "prompt", request.prompt)
         samples = self._samples(request.samples, metric)
@@ -212,27 +215,10 @@ class RecordScoreTask:
             )
         )
 
-    def _metric(self, wanted: Metric | None) -> Metric:
-        if wanted is None:
-            return next(iter(self.measures))
-        if wanted not in self.measures:
-            raise InvalidRequest(
-                f"Model '{self.model}' has no metric '{wanted}'; it has: {', '.join(self.measures)}.",
-                param="metric",
-                code="unsupported_metric",
-            )
-        return wanted
-
     def _samples(self, wanted: int | None, metric: Metric) -> int:
         measure = self.measures[metric]
         if wanted is None:
             return measure.samples
-        if measure.samples == 0:
-            raise InvalidRequest(
-                f"'{metric}' of model '{self.model}' draws nothing, so it has no samples.",
-                param="samples",
-                code="unsupported_parameter",
-            )
         if wanted > measure.most_samples:
             raise InvalidRequest(f"samples may be at most {measure.most_samples}; got {wanted}.", param="samples")
         return wanted

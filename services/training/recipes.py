@@ -13,9 +13,17 @@ from services.training.errors import UnknownRecipe
 from services.training.recipe import Recipe
 
 RECIPES: Mapping[str, str] = {
+    "digits-dbm": "services.families.boltzmann.train:DigitsDbm",
+    "digits-flow": "services.families.flow.train:DigitsFlow",
     "digits-gan": "services.families.gan.train:DigitsGan",
+    "digits-pixelcnn": "services.families.pixelcnn.train:DigitsPixelCnn",
+    "digits-rbm": "services.families.boltzmann.train:DigitsRbm",
     "emoji-diffusion": "services.families.diffusion.train:EmojiDiffusion",
     "emoji-gan": "services.families.gan.train:EmojiGan",
+    "emoji-vae": "services.families.vae.train:EmojiVae",
+    "records-flow": "services.families.flow.train:RecordsFlow",
+    "records-vae": "services.families.vae.train:RecordsVae",
+    "sokoban-pixelcnn": "services.families.pixelcnn.train:SokobanPixelCnn",
 }
 
 

@@ -6,17 +6,20 @@ Judges are scikit-learn's gradient-boosted trees, seeded: all is the same on eac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
 
 from services.nn.records import Entries, Table
 from services.training.recipe import Figure
 from services.training.record_data import OUTCOME, RecordSplit
+from services.training.separation import auroc
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 DrawRecords = Callable[[int], Entries]  # so many records; the same each time
 ScoreRecords = Callable[[Entries], Tensor]  # (N,), the higher the likelier; the same each time
@@ -125,6 +128,8 @@ def told_apart(table: Table, real: Entries, drawn: Entries) -> float:
     parts = [each.subset(slice(count)) for each in (real, drawn)]
     inputs = np.concatenate([_inputs(table, part) for part in parts])
     labels = np.repeat([0, 1], count)
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: PLC0415 - of the `train` extra
+
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     return float(np.mean(cross_val_predict(_judge(), inputs, labels, cv=folds) == labels))
 
@@ -150,13 +155,6 @@ def nearest_distance(table: Table, records: Entries, known: Entries) -> Tensor:
 
 def anomaly_auroc(score: ScoreRecords, records: Entries) -> float:
     return auroc(score(records), score(shuffled(records)))
-
-
-def auroc(above: Tensor, below: Tensor) -> float:
-    """The share of pairs (one of each, (N,) and (M,)) in which `above` is greater; a tie is half."""
-    order, asked = below.double().sort().values, above.double().contiguous()
-    lower, upper = (torch.searchsorted(order, asked, right=is_right) for is_right in (False, True))
-    return ((lower + upper).double() / 2).mean().item() / len(order)
 
 
 def shuffled(records: Entries, seed: int = 0) -> Entries:
@@ -200,6 +198,8 @@ def _utility(drawn: Entries, split: RecordSplit, outcome: str) -> Figure:
 
 
 def _judge() -> HistGradientBoostingClassifier:
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415 - of the `train` extra
+
     return HistGradientBoostingClassifier(max_iter=_ROUNDS, random_state=0)
 
 

@@ -8,18 +8,26 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from shared.config.base import ConfigModel
+from shared.config.boltzmann import BoltzmannService
 from shared.config.diffusion import DiffusionService
+from shared.config.flow import FlowService
 from shared.config.gan import GanService
+from shared.config.pixelcnn import PixelCnnService
 from shared.config.plugin import PluginService
 from shared.config.routes import RouteConfig, check_routes
 from shared.config.transformer import TransformerService
 from shared.config.upstream import UpstreamService
+from shared.config.vae import VaeService
 
 HostedService = (
     TransformerService
+    | BoltzmannService
     | DiffusionService
+    | FlowService
     | GanService
+    | PixelCnnService
     | PluginService
+    | VaeService
 )  # those that run here
 AnyService = Annotated[HostedService | UpstreamService, Field(discriminator="family")]
 

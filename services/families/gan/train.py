@@ -10,23 +10,12 @@ from torch import nn
 from services.families.gan.adversarial import AdversarialTraining, Arena
 from services.families.gan.evaluation import AugmentationTrial, evaluate_generator
 from services.families.gan.model import GeneratorConfig
-from services.nn.classes import DIGITS, ImageClass
+from services.nn.classes import DIGITS, EMOJI_GROUPS
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
 from services.training.image_data import read_digits, read_emoji, read_split, write_split
 from services.training.packages import EMOJI, MNIST
 from services.training.recipe import Evaluation, Licence, Package, Schedule
-
-_EMOJI_CLASSES = (
-    ImageClass(name="Smileys & Emotion", words=("smiley", "face", "faces", "emotions", "heart", "hearts")),
-    ImageClass(name="People & Body", words=("person",)),
-    ImageClass(name="Animals & Nature", words=("animal", "plant", "plants")),
-    ImageClass(name="Food & Drink", words=("drinks",)),
-    ImageClass(name="Travel & Places", words=("place", "vehicle", "vehicles")),
-    ImageClass(name="Activities", words=("activity", "sport", "sports")),
-    ImageClass(name="Objects", words=("object", "thing", "things")),
-    ImageClass(name="Symbols", words=("symbol", "sign", "signs")),
-)
 
 
 class _GanRecipe:
@@ -108,7 +97,7 @@ class EmojiGan(_GanRecipe):
     )
     arena: Arena = Arena(
         GeneratorConfig(
-            classes=_EMOJI_CLASSES, channels=3, base_size=4, widths=(192, 96, 48), latent_size=64, style_size=96
+            classes=EMOJI_GROUPS, channels=3, base_size=4, widths=(192, 96, 48), latent_size=64, style_size=96
         ),
         discriminator_widths=(32, 64, 128),
         augmentations=("colour", "translation", "cutout"),

@@ -1,0 +1,28 @@
+"""Owns the picture of a card of records: how columns hang together, in truth and as drawn. Measures nothing."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from services.families.vae.record_bulk import draw_records
+from services.families.vae.record_model import RecordVae
+from services.nn.records import Entries, Table
+from services.training.record_data import RecordSplit
+from services.training.sheets import grid
+
+_CELL = 4  # pixels a pair of features, before the sheet's own scale
+
+
+def correlation_sheet(vae: RecordVae, split: RecordSplit) -> Image.Image:
+    """Correlations of features (numbers, then categories), -1 black and 1 white: training records left, drawn right."""
+    table = vae.config.table
+    drawn = draw_records(vae, len(split.train))
+    pictures = torch.stack([_correlations(table, each) for each in (split.train, drawn)])[:, None]
+    return grid(pictures.repeat_interleave(_CELL, 2).repeat_interleave(_CELL, 3), 2, [""])
+
+
+def _correlations(table: Table, entries: Entries) -> Tensor:
+    """float32 (W, W) in [-1, 1]; 0 of a feature that never changes."""
+    return torch.corrcoef(table.features(entries).T).nan_to_num(0.0)
