@@ -17,6 +17,7 @@ from shared.config.base import ModelConfig
 FAMILIES: Mapping[str, str] = {
     "boltzmann": "services.families.boltzmann.family:load",
     "diffusion": "services.families.diffusion.family:load",
+    "ebm": "services.families.ebm.family:load",
     "flow": "services.families.flow.family:load",
     "gan": "services.families.gan.family:load",
     "pixelcnn": "services.families.pixelcnn.family:load",

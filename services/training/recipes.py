@@ -14,6 +14,7 @@ from services.training.recipe import Recipe
 
 RECIPES: Mapping[str, str] = {
     "digits-dbm": "services.families.boltzmann.train:DigitsDbm",
+    "digits-ebm": "services.families.ebm.train:DigitsEbm",
     "digits-flow": "services.families.flow.train:DigitsFlow",
     "digits-gan": "services.families.gan.train:DigitsGan",
     "digits-pixelcnn": "services.families.pixelcnn.train:DigitsPixelCnn",

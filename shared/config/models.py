@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from shared.config.base import ConfigModel
 from shared.config.boltzmann import BoltzmannService
 from shared.config.diffusion import DiffusionService
+from shared.config.ebm import EbmService
 from shared.config.flow import FlowService
 from shared.config.gan import GanService
 from shared.config.pixelcnn import PixelCnnService
@@ -23,6 +24,7 @@ HostedService = (
     TransformerService
     | BoltzmannService
     | DiffusionService
+    | EbmService
     | FlowService
     | GanService
     | PixelCnnService
