@@ -20,6 +20,7 @@ FAMILIES: Mapping[str, str] = {
     "ebm": "services.families.ebm.family:load",
     "flow": "services.families.flow.family:load",
     "gan": "services.families.gan.family:load",
+    "neural_ode": "services.families.neural_ode.family:load",
     "pixelcnn": "services.families.pixelcnn.family:load",
     "plugin": "services.families.plugin.family:load",
     "transformer": "services.families.transformer.family:load",

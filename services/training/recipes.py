@@ -17,6 +17,7 @@ RECIPES: Mapping[str, str] = {
     "digits-ebm": "services.families.ebm.train:DigitsEbm",
     "digits-flow": "services.families.flow.train:DigitsFlow",
     "digits-gan": "services.families.gan.train:DigitsGan",
+    "digits-ode": "services.families.neural_ode.train:DigitsOde",
     "digits-pixelcnn": "services.families.pixelcnn.train:DigitsPixelCnn",
     "digits-rbm": "services.families.boltzmann.train:DigitsRbm",
     "emoji-diffusion": "services.families.diffusion.train:EmojiDiffusion",
@@ -24,6 +25,7 @@ RECIPES: Mapping[str, str] = {
     "emoji-vae": "services.families.vae.train:EmojiVae",
     "records-flow": "services.families.flow.train:RecordsFlow",
     "records-vae": "services.families.vae.train:RecordsVae",
+    "series-ode": "services.families.neural_ode.train:SeriesOde",
     "sokoban-pixelcnn": "services.families.pixelcnn.train:SokobanPixelCnn",
 }
 

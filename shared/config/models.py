@@ -13,6 +13,7 @@ from shared.config.diffusion import DiffusionService
 from shared.config.ebm import EbmService
 from shared.config.flow import FlowService
 from shared.config.gan import GanService
+from shared.config.neural_ode import NeuralOdeService
 from shared.config.pixelcnn import PixelCnnService
 from shared.config.plugin import PluginService
 from shared.config.routes import RouteConfig, check_routes
@@ -27,6 +28,7 @@ HostedService = (
     | EbmService
     | FlowService
     | GanService
+    | NeuralOdeService
     | PixelCnnService
     | PluginService
     | VaeService

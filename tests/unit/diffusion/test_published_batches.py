@@ -32,7 +32,8 @@ def rows(model: Model) -> list[ImageParams]:
     return [task.prepare(request)[0] for request in requests]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+# In bfloat16 a processor without AVX-512 takes most of a minute.
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 def test_a_mixed_batch_draws_what_each_row_draws_alone(dtype: torch.dtype) -> None:
     model = load_folder(WEIGHTS, dtype)
     together = run(model.sampler(), rows(model))

@@ -1,0 +1,1 @@
+"""Latent ODEs of series with irregular times (Rubanova 2019, arXiv:1907.03907)."""
