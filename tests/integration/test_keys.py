@@ -61,6 +61,7 @@ def used(castalia: Castalia) -> dict[str, dict[str, float]]:
     return {row["tenant"]: row for row in json.loads(castalia("usage", "--json"))}
 
 
+@pytest.mark.slow  # a fleet of its own
 def test_a_key_lets_in_is_metered_and_ends_while_the_fleet_runs(keyed_fleet: LocalFleet, castalia: Castalia) -> None:
     assert complete(keyed_fleet, None) == httpx.codes.OK
     key = castalia("keys", "create", "alice", "--concurrency", "4")

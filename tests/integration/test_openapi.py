@@ -10,10 +10,12 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from PIL import Image
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.integration.conftest import LocalFleet
+from tests.integration.test_families import data_url
 from tests.unit.gateway.image_fakes import PNG
 from tests.unit.gateway.test_images import URL
 from tests.unit.gateway.test_openapi import TRUTHS
@@ -23,7 +25,17 @@ MODELS = ("llama", "qwen")
 PAINTERS = {"emoji": "red heart", "digits": "7"}
 COMMON = {"model", "prompt", "start", "end", "image", "n", "frames", "seed", "stream", "output_format", "user"}
 REFERS_TO_STORED = ("{file_id}", "{batch_id}", "POST /v1/batches")  # no example knows the id of something that is there
-EXAMPLES = {GenerationMode.POSITIVE: 25, GenerationMode.NEGATIVE: 15}  # of each operation
+EXAMPLES = {GenerationMode.POSITIVE: 16, GenerationMode.NEGATIVE: 10}  # of each operation
+DIGIT = data_url(Image.new("L", (28, 28)))
+# Of each operation on lists: a model that has the task, and what it answers.
+LISTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "/v1/scores": ("digits-flow", {"input": DIGIT}),
+    "/v1/embeddings": ("digits-flow", {"input": [DIGIT]}),
+    "/v1/reconstructions": ("digits-rbm", {"input": [DIGIT, DIGIT]}),
+    "/v1/records/generations": ("records-vae", {"n": 2}),
+    "/v1/levels/generations": ("sokoban-pixelcnn", {"n": 1, "attempts": 1}),
+    "/v1/forecasts": ("series-ode", {"input": {"values": [float(i) for i in range(12)]}, "horizon": 2, "samples": 4}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +99,8 @@ def _aim(case: schemathesis.Case) -> None:
     """Name a model that exists, for most examples would end at one that does not. A name that is wrong stays."""
     body = case.body
     if isinstance(body, dict) and isinstance(body.get("model"), str) and 0 < len(body["model"]) <= 256:
-        known = (*(PAINTERS if _is_drawn(case) else MODELS), "absent")
+        models = LISTS[case.path][:1] if case.path in LISTS else PAINTERS if _is_drawn(case) else MODELS
+        known = (*models, "absent")
         body["model"] = known[len(str(body)) % len(known)]
 
 
@@ -107,12 +120,16 @@ def _bound(case: schemathesis.Case) -> None:
         _cap(body, n=2, steps=4)
     elif _is_drawn(case):
         _cap(body, frames=3, steps=4)
+    elif case.path in LISTS:
+        least = {"n": 2, "attempts": 2, "samples": 4, "steps": 4}
+        _cap(body, **{name: cap for name, cap in least.items() if name in body})
 
 
 def _cap(body: dict[str, Any], **most: int) -> None:
     for name, cap in most.items():
-        if isinstance(body.get(name, cap), int):
-            body[name] = min(body.get(name, cap), cap)
+        given = cap if body.get(name) is None else body[name]  # null is left out: it may stand for very much
+        if isinstance(given, int):
+            body[name] = min(given, cap)
 
 
 def _ease(case: schemathesis.Case) -> None:
@@ -120,7 +137,12 @@ def _ease(case: schemathesis.Case) -> None:
     body = case.body
     if "model_id" in case.path_parameters and len(case.path_parameters["model_id"]) % 2:
         case.path_parameters["model_id"] = MODELS[0]
-    if not _is_drawn(case) or not isinstance(body, dict) or len(str(body)) % 2:
+    if not isinstance(body, dict) or len(str(body)) % 2:
+        return
+    if case.path in LISTS:
+        model, fields = LISTS[case.path]
+        case.body = {"model": model, "stream": body.get("stream", False), **fields}
+    if not _is_drawn(case):
         return
     for name in body.keys() - COMMON:
         del body[name]

