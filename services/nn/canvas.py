@@ -6,21 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from services.nn.classes import ClassPrompts
 from services.nn.images import (
+    EncodedImage,
     ImageChunk,
     Pixels,
     Writing,
     check_volume,
+    closed_mask,
+    mask_of,
     preview_steps,
     refuse_options,
+    unequal_mask,
 )
 from services.nn.items import read_image, read_images
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
-from shared.schemas.images import ImageCall, ImageSampling, InterpolationEnd
+from shared.schemas.images import ImageCall, ImageSampling, InterpolationEnd, InterpolationRequest
 from shared.schemas.items import GivenItems
 
 
@@ -103,6 +109,26 @@ class Canvas:
     def given_image(self, url: str, param: str) -> Tensor:
         """uint8 (C, H, W). Raises InvalidRequest as `read_image` does."""
         return read_image(url, param, width=self.width, height=self.height, channels=self.channels)
+
+    def open_pixels(self, mask: str) -> NDArray[np.bool_]:
+        """(H, W): where a mask lets an image of this size change.
+
+        Raises InvalidRequest: no image, one of another size, a mask that lets nothing change.
+        """
+        encoded, size = EncodedImage.of(mask, "mask"), (self.width, self.height)
+        if encoded.size != size:
+            raise unequal_mask(size, encoded.size)
+        is_open = np.asarray(mask_of(encoded.decode())) > 127
+        if not is_open.any():
+            raise closed_mask()
+        return is_open
+
+    def frame(self, request: InterpolationRequest, label: int, words: int, *, steps: int = 1) -> Drawing:
+        """What all frames of an interpolation share: nothing else is drawn at random, so all tell the request's seed.
+
+        `words` counts those that named both ends' classes.
+        """
+        return Drawing(image_seed(request.seed, 0), label, Writing.of(request), words, steps=steps)
 
     def seeded_end(self, end: InterpolationEnd, param: str) -> tuple[int, int, int]:
         """An interpolation's end that a seed draws: the seed, its class, and the words that named it.

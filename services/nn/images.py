@@ -235,6 +235,18 @@ def mask_of(image: Image.Image) -> Image.Image:
     return values.point([255] * 128 + [0] * 128)
 
 
+def unequal_mask(image: tuple[int, int], mask: tuple[int, int]) -> InvalidRequest:
+    """The refusal of a mask that is not as large as its image; both are (width, height)."""
+    message = f"The mask must be as large as the image, {image[0]}x{image[1]}; got {mask[0]}x{mask[1]}."
+    return InvalidRequest(message, param="mask", code="invalid_image")
+
+
+def closed_mask() -> InvalidRequest:
+    """The refusal of a mask that keeps all of its image."""
+    message = "The mask lets nothing change: it is transparent, or black without alpha, nowhere."
+    return InvalidRequest(message, param="mask", code="invalid_image")
+
+
 def to_unit(image: Image.Image, *, size: tuple[int, int], channels: int) -> Tensor:
     """float32 (C, H, W) in [-1, 1], resized to (width, height); transparency becomes white."""
     # Resized first: what follows copies, and a client's image may be large.

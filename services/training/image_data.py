@@ -16,6 +16,7 @@ from torch import Tensor
 from services.nn.images import on_white
 
 _FILE = "images.safetensors"
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 _HELD_OUT_EVERY = 10  # of each class, the tenth, twentieth ... image is held out
 
 
@@ -79,6 +80,11 @@ def read_digits(package: Path) -> list[Tensor]:
 def _read_digit(path: Path) -> Tensor:
     grey = np.array(json.loads(path.read_text())["data"], dtype=np.float64)  # flat, 0 to 1
     return torch.from_numpy(np.rint(grey * 255).astype(np.uint8)).view(-1, 1, 28, 28)
+
+
+def negative_grey(images: Tensor) -> Tensor:
+    """uint8 (N, 3, H, W) on white -> float32 (N, 1, H, W) in [0, 255]: grey, its ground black as that of digits."""
+    return 255 - torch.einsum("nchw,c->nhw", images.float(), torch.tensor(_LUMA))[:, None]
 
 
 def read_emoji(package: Path, categories: Sequence[str], side: int) -> list[Tensor]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from services.families.boltzmann.model import binary
 from services.families.boltzmann.params import ChainParams, Origin
 from services.nn.canvas import Canvas
-from services.nn.images import EncodedImage, ImageChunk, encode_chunk, mask_of
-from services.nn.items import read_image
-from shared.errors import InvalidRequest
+from services.nn.images import ImageChunk, encode_chunk
 from shared.events import ImageDelta
 from shared.schemas.images import ImageCall, ImageEditRequest, ImageGenerationRequest
 
@@ -73,30 +68,10 @@ class EditTask(_ChainTask):
 
     def prepare(self, request: ImageEditRequest, salt: str = "") -> list[ChainParams]:
         self.rows("edit", request, request.prompt)  # all that can be checked before an image is decoded
-        canvas = self.canvas
-        pixels = read_image(request.image, "image", width=canvas.width, height=canvas.height, channels=1)
+        pixels = self.canvas.given_image(request.image, "image")
         known = None if request.mask is None else self._known(request.mask)
         return self.rows("edit", request, request.prompt, Origin(binary(pixels), known))
 
-    def _known(self, url: str) -> Tensor:
+    def _known(self, mask: str) -> Tensor:
         """bool (D,): where the mask lets nothing change."""
-        encoded, size = EncodedImage.of(url, "mask"), (self.canvas.width, self.canvas.height)
-        if encoded.size != size:
-            raise _bad_mask(f"must be as large as the image, {_by(size)}; got {_by(encoded.size)}")
-        known = _kept(mask_of(encoded.decode()))
-        if known.all():
-            raise _bad_mask("lets nothing change: it is transparent, or black without alpha, nowhere")
-        return known.flatten()
-
-
-def _kept(mask: Image.Image) -> Tensor:
-    """bool (S, S) of a mask that is 255 where the image may change."""
-    return torch.from_numpy(np.array(mask) < 128)
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
-
-
-def _bad_mask(what: str) -> InvalidRequest:
-    return InvalidRequest(f"The mask {what}.", param="mask", code="invalid_image")
+        return torch.from_numpy(~self.canvas.open_pixels(mask)).flatten()

@@ -19,12 +19,14 @@ from services.nn.images import (
     ImageChunk,
     Writing,
     check_volume,
+    closed_mask,
     encode_chunk,
     mask_of,
     preview_steps,
     refuse_options,
     to_pixels,
     to_unit,
+    unequal_mask,
 )
 from services.nn.rng import image_seed
 from services.nn.solvers import SolverTable, StepsNotPossible
@@ -168,7 +170,7 @@ class EditTask(_DrawingTask):
         image = EncodedImage.of(request.image, "image")
         mask = None if request.mask is None else EncodedImage.of(request.mask, "mask")
         if mask is not None and sorted(mask.size) != sorted(image.size):  # whichever way either is turned
-            raise _unequal(image.size, mask.size)
+            raise unequal_mask(image.size, mask.size)
         rows, size = rows_from_image(self.drawing, request, "edit", image, strength, plan, prompt)
         if mask is None:
             return rows
@@ -184,14 +186,10 @@ class EditTask(_DrawingTask):
         with self.drawing.decoding:
             given = mask_of(mask.decode())
             if given.size != size:
-                raise _unequal(size, given.size)
+                raise unequal_mask(size, given.size)
             free = np.asarray(given.resize((width, height), Image.Resampling.NEAREST)) > 127
         if not free.any():
-            raise InvalidRequest(
-                "The mask lets nothing change: it is transparent, or black without alpha, nowhere.",
-                param="mask",
-                code="invalid_image",
-            )
+            raise closed_mask()
         return Mask(free, to_pixels(source.image[None])[0])
 
 
@@ -263,11 +261,3 @@ def rows_from_image(
         for i in range(request.n)
     ]
     return rows, decoded.size
-
-
-def _unequal(image: Size, mask: Size) -> InvalidRequest:
-    return InvalidRequest(
-        f"The mask must be as large as the image, {image[0]}x{image[1]}; got {mask[0]}x{mask[1]}.",
-        param="mask",
-        code="invalid_image",
-    )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from services.families.ebm.anomalies import energies
@@ -19,12 +18,11 @@ from services.nn.classes import DIGITS
 from services.nn.percentiles import write_known
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
-from services.training.image_data import read_digits, read_emoji, read_split, write_split
+from services.training.image_data import negative_grey, read_digits, read_emoji, read_split, write_split
 from services.training.packages import EMOJI, MNIST, MNIST_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Schedule
 
 _STRANGE = "strange"  # the folder of images of another kind, which are measured on and never trained on
-_GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 _EMOJI_CATEGORIES = ("Smileys & Emotion", "Animals & Nature", "Food & Drink", "Travel & Places", "Objects")
 
 
@@ -107,5 +105,4 @@ class DigitsEbm:
 
 def strange_units(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) on white -> float32 (N, 1, H, W) in [-1, 1]: grey, in negative, so the ground is black."""
-    grey = torch.einsum("nchw,c->nhw", images.float(), torch.tensor(_GREY))
-    return 1 - grey[:, None] / 127.5
+    return negative_grey(images) / 127.5 - 1

@@ -9,11 +9,11 @@ import torch
 
 from services.families.flow.record_bulk import draw_records, load_record_flow, score_records
 from services.families.flow.record_model import RecordFlow
-from services.families.flow.record_training import correlation_sheet
 from services.nn.records import Entries
 from services.training.recipe import Evaluation, Figure
 from services.training.record_data import RecordSplit, read_sample
 from services.training.record_figures import anomaly_figure, record_figures, sample_record_figures
+from services.training.record_sheets import correlation_sheet
 
 _NOTES = (
     "Scores are exact log-probabilities of whole records as the table holds them, numbers rounded to its grid, in "
@@ -40,7 +40,8 @@ def evaluate_record_flow(weights: Path, split: RecordSplit) -> Evaluation:
         *sample_record_figures(draw, score, flow.config.table, sample),
         _sample_likelihood(flow, sample),
     ]
-    return Evaluation(figures, {"correlations": correlation_sheet(flow, split)}, _NOTES)
+    sheet = correlation_sheet(split.table, split.train, draw_records(flow, len(split.train)))
+    return Evaluation(figures, {"correlations": sheet}, _NOTES)
 
 
 def likelihood_figures(flow: RecordFlow, split: RecordSplit) -> Iterator[Figure]:

@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 from services.families.flow.record_bulk import draw_records, score_records
 from services.families.flow.record_model import RecordFlow, RecordFlowConfig
-from services.nn.records import Entries, Table
 from services.training.recipe import Phase
 from services.training.record_data import RecordSplit
-from services.training.sheets import grid
-
-_PAIR = 4  # pixels a pair of features, before the sheet's own scale
+from services.training.record_sheets import correlation_sheet
 
 
 class RecordTraining:
@@ -63,16 +60,5 @@ class RecordTraining:
         return {"metric": held_out, "training": train}
 
     def sample(self, modules: Mapping[str, nn.Module]) -> Image.Image:
-        return correlation_sheet(cast(RecordFlow, modules["flow"]), self._split)
-
-
-def correlation_sheet(flow: RecordFlow, split: RecordSplit) -> Image.Image:
-    """Correlations of features (numbers, then categories), -1 black and 1 white: training records left, drawn right."""
-    parts = (split.train, draw_records(flow, len(split.train)))
-    pictures = torch.stack([_correlations(split.table, each) for each in parts])[:, None]
-    return grid(pictures.repeat_interleave(_PAIR, 2).repeat_interleave(_PAIR, 3), 2, [""])
-
-
-def _correlations(table: Table, entries: Entries) -> Tensor:
-    """float32 (W, W) in [-1, 1]; 0 of a feature that never changes."""
-    return torch.corrcoef(table.features(entries).T).nan_to_num(0.0)
+        split, flow = self._split, cast(RecordFlow, modules["flow"])
+        return correlation_sheet(split.table, split.train, draw_records(flow, len(split.train)))

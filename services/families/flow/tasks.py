@@ -17,11 +17,10 @@ from services.families.flow.params import (
     ScoreParams,
     SeededEnd,
 )
-from services.nn.canvas import Canvas, Drawing
-from services.nn.images import ImageChunk, Writing, encode_chunk
+from services.nn.canvas import Canvas
+from services.nn.images import ImageChunk, encode_chunk
 from services.nn.items import cut_dimensions, embedding_event, item_event
 from services.nn.percentiles import Known
-from services.nn.rng import image_seed
 from services.nn.scoring import chosen_metric, refuse_samples
 from shared.events import ImageDelta, Item
 from shared.schemas.embeddings import EmbeddingRequest
@@ -68,8 +67,7 @@ class InterpolationTask:
         self.canvas.check(request, request.frames, "frames")
         start, start_words = self._end(request.start, "start")
         end, end_words = self._end(request.end, "end")
-        # Nothing else is drawn at random: all frames tell the request's own seed.
-        drawing = Drawing(image_seed(request.seed, 0), 0, Writing.of(request), start_words + end_words)
+        drawing = self.canvas.frame(request, 0, start_words + end_words)
         return [
             DrawParams("interpolation", start, end, i / (request.frames - 1), _temperature(request), drawing)
             for i in range(request.frames)

@@ -27,7 +27,15 @@ from services.nn.classes import DIGITS
 from services.nn.percentiles import write_known
 from services.nn.weights import save_model
 from services.training.held_out import write_held_out
-from services.training.image_data import ImageSet, Split, read_digits, read_emoji, read_split, write_split
+from services.training.image_data import (
+    ImageSet,
+    Split,
+    negative_grey,
+    read_digits,
+    read_emoji,
+    read_split,
+    write_split,
+)
 from services.training.packages import ACTG175, ACTG175_LICENCE, EMOJI, MNIST, MNIST_LICENCE
 from services.training.recipe import Evaluation, Licence, Package, Phase, Schedule
 from services.training.record_data import (
@@ -41,7 +49,6 @@ from services.training.record_data import (
 _STRANGE = "emoji.safetensors"
 _STRANGE_CATEGORIES = ("Smileys & Emotion", "Animals & Nature", "Food & Drink", "Objects")
 _KNOWN_PER_CLASS = 100  # images of each class and part whose likelihoods percentiles are told by
-_GREY = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 class DigitsFlow:
@@ -156,8 +163,7 @@ class RecordsFlow:
 
 def light_on_black(images: Tensor) -> Tensor:
     """RGB on white, uint8 (N, 3, H, W) -> grey on black (N, 1, H, W)."""
-    grey = (images.float() * _GREY[:, None, None]).sum(dim=1, keepdim=True)
-    return (255 - grey).round().to(torch.uint8)
+    return negative_grey(images).round().to(torch.uint8)
 
 
 def known_scores(flow: ImageFlow, split: Split) -> dict[str, tuple[Tensor, Tensor]]:

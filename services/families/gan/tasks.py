@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from services.families.gan.params import ImageParams, Point
-from services.nn.canvas import Canvas, Drawing
-from services.nn.images import ImageChunk, Writing, encode_chunk
-from services.nn.rng import image_seed
+from services.nn.canvas import Canvas
+from services.nn.images import ImageChunk, encode_chunk
 from shared.events import ImageDelta
 from shared.schemas.images import ImageGenerationRequest, ImageSampling, InterpolationRequest
 
@@ -47,8 +46,7 @@ class InterpolationTask(_DrawingTask):
         self.canvas.check(request, request.frames, "frames")
         start_seed, start_label, start_words = self.canvas.seeded_end(request.start, "start")
         end_seed, end_label, end_words = self.canvas.seeded_end(request.end, "end")
-        # Nothing else is drawn at random: all frames tell the request's own seed.
-        drawing = Drawing(image_seed(request.seed, 0), start_label, Writing.of(request), start_words + end_words)
+        drawing = self.canvas.frame(request, start_label, start_words + end_words)
         start, end = Point(start_seed, start_label), Point(end_seed, end_label)
         return [
             ImageParams("interpolation", start, end, i / (request.frames - 1), _truncation(request), drawing)

@@ -14,7 +14,7 @@ from services.families.pixelcnn.params import FREE, Given, ImageParams, ScorePar
 from services.families.pixelcnn.pictures import to_values
 from services.families.pixelcnn.scores import ScoreChunk
 from services.nn.canvas import Canvas
-from services.nn.images import EncodedImage, ImageChunk, encode_chunk, mask_of
+from services.nn.images import ImageChunk, encode_chunk
 from services.nn.items import item_event
 from services.nn.percentiles import Known
 from services.nn.scoring import chosen_metric, refuse_samples
@@ -79,19 +79,7 @@ class EditTask(_DrawingTask):
 
     def _given(self, image: Tensor, mask: str) -> Given:
         """image uint8 (H, W)."""
-        encoded = EncodedImage.of(mask, "mask")
-        canvas = self.greys.canvas
-        if encoded.size != (canvas.width, canvas.height):
-            got = "x".join(map(str, encoded.size))
-            message = f"The mask must be as large as the image, {canvas.width}x{canvas.height}; got {got}."
-            raise InvalidRequest(message, param="mask", code="invalid_image")
-        free = np.asarray(mask_of(encoded.decode())) > 127
-        if not free.any():
-            raise InvalidRequest(
-                "The mask lets nothing change: it is transparent, or black without alpha, nowhere.",
-                param="mask",
-                code="invalid_image",
-            )
+        free = self.greys.canvas.open_pixels(mask)
         values = to_values(image, self.greys.levels).numpy()
         return Given(np.where(free, FREE, values), image.numpy()[..., None])
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from services.families.vae.image_params import DrawParams, Given, Near, Point, Seeded
-from services.nn.canvas import Canvas, Drawing
-from services.nn.images import ImageChunk, Writing, encode_chunk
-from services.nn.items import read_image
-from services.nn.rng import image_seed
+from services.nn.canvas import Canvas
+from services.nn.images import ImageChunk, encode_chunk
 from shared.errors import InvalidRequest
 from shared.events import ImageDelta
 from shared.schemas.images import (
@@ -57,7 +53,7 @@ class VariationTask(_DrawingTask):
         drawings = self.canvas.drawings(request, request.prompt)
         named = self.canvas.prompts.named(request.prompt, "prompt")
         strength = STRENGTH if request.strength is None else request.strength
-        image = _read(request.image, "image", self.canvas)
+        image = self.canvas.given_image(request.image, "image")
         return [
             DrawParams("variation", (Near(image, strength, each.seed, named.label),), 0.0, _truncation(request), each)
             for each in drawings
@@ -79,8 +75,7 @@ class InterpolationTask(_DrawingTask):
                 code="unsupported_parameter",
             )
         label = start.label if isinstance(start, Seeded) else 0
-        # Nothing else is drawn at random: all frames tell the request's own seed.
-        drawing = Drawing(image_seed(request.seed, 0), label, Writing.of(request), start_words + end_words)
+        drawing = self.canvas.frame(request, label, start_words + end_words)
         return [
             DrawParams("interpolation", (start, end), i / (request.frames - 1), _truncation(request), drawing)
             for i in range(request.frames)
@@ -97,13 +92,8 @@ class InterpolationTask(_DrawingTask):
                 param=f"{param}.prompt",
                 code="unsupported_parameter",
             )
-        return Given(_read(end.image, f"{param}.image", self.canvas)), 0
+        return Given(self.canvas.given_image(end.image, f"{param}.image")), 0
 
 
 def _truncation(request: ImageSampling) -> float:
     return 1.0 if request.truncation is None else request.truncation
-
-
-def _read(url: str, param: str, canvas: Canvas) -> Tensor:
-    """uint8 (C, H, W)."""
-    return read_image(url, param, width=canvas.width, height=canvas.height, channels=canvas.channels)

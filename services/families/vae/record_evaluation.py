@@ -9,13 +9,13 @@ import torch
 
 from services.families.vae.record_bulk import draw_records, load_record_vae, score_records
 from services.families.vae.record_model import RecordVae, bin_edges
-from services.families.vae.record_sheets import correlation_sheet
 from services.nn.percentiles import write_known
 from services.nn.records import Entries
 from services.nn.weights import save_model
 from services.training.recipe import Evaluation, Figure
 from services.training.record_data import OUTCOME, RecordSplit, read_sample, write_sample
 from services.training.record_figures import anomaly_figure, record_figures, sample_record_figures
+from services.training.record_sheets import correlation_sheet
 from shared.config.vae import SAMPLES
 
 _NOTE = (
@@ -51,7 +51,8 @@ def evaluate_record_vae(weights: Path, split: RecordSplit, outcome: str = OUTCOM
         *_bound_figures(vae, split),
         *sample_figures(vae, read_sample(vae.config.table, weights)),
     ]
-    return Evaluation(figures, {"correlations": correlation_sheet(vae, split)}, [_NOTE])
+    sheet = correlation_sheet(split.table, split.train, draw_records(vae, len(split.train)))
+    return Evaluation(figures, {"correlations": sheet}, [_NOTE])
 
 
 def _bound_figures(vae: RecordVae, split: RecordSplit) -> Iterator[Figure]:

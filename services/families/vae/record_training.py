@@ -10,10 +10,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from services.families.vae.bounds import log_classes
+from services.families.vae.record_bulk import draw_records
 from services.families.vae.record_model import RecordVae, RecordVaeConfig
-from services.families.vae.record_sheets import correlation_sheet
 from services.training.recipe import Phase
 from services.training.record_data import RecordSplit
+from services.training.record_sheets import correlation_sheet
 
 _PHASES = (Phase("bound", ("vae",), learning_rate=2e-3),)
 
@@ -62,7 +63,8 @@ class RecordTraining:
         return {"metric": held_out, "training": train}
 
     def sample(self, modules: Mapping[str, nn.Module]) -> Image.Image:
-        return correlation_sheet(cast(RecordVae, modules["vae"]), self._split)
+        split, vae = self._split, cast(RecordVae, modules["vae"])
+        return correlation_sheet(split.table, split.train, draw_records(vae, len(split.train)))
 
 
 def _terms(vae: RecordVae, data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from functools import singledispatch
 from typing import Any
 
+import httpx
 from pydantic import BaseModel
 
 from shared.calls import Call
@@ -24,6 +25,11 @@ from shared.schemas.scores import Score, ScoreRequest
 from tests.unit.gateway.fakes import MODEL, FakeDispatcher, Gateway, make_gateway, report, speak
 from tests.unit.gateway.image_fakes import FLEET_WITH_IMAGES, PAINTER, draw
 
+SCORES, EMBEDDINGS, RECONSTRUCTIONS = "/v1/scores", "/v1/embeddings", "/v1/reconstructions"
+RECORDS, LEVELS, FORECASTS = "/v1/records/generations", "/v1/levels/generations", "/v1/forecasts"
+MANY = 10_000
+PERSON = {"age": 40, "note": "x"}
+SERIES = {"values": [1.0, 2.0]}
 APPRAISER = "appraiser"
 UNITS = 2.5  # of each item
 MESSAGES = 20
@@ -129,3 +135,12 @@ def list_dispatcher() -> FakeDispatcher:
 
 def list_gateway(**options: Any) -> Gateway:
     return make_gateway(list_dispatcher(), **{"fleet": FLEET_WITH_LISTS, **options})
+
+
+def asked(**fields: Any) -> dict[str, Any]:
+    return {"model": APPRAISER, **fields}
+
+
+async def post(gateway: Gateway, path: str, body: dict[str, Any], **options: Any) -> httpx.Response:
+    async with gateway.client() as client:
+        return await client.post(path, json=body, **options)

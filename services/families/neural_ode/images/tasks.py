@@ -10,7 +10,7 @@ from services.families.neural_ode.images.params import ImageParams, Point, Score
 from services.families.neural_ode.images.pixels import bits_per_dimension
 from services.families.neural_ode.images.sampler import ScoreChunk
 from services.nn.canvas import Canvas, Drawing
-from services.nn.images import ImageChunk, Writing, encode_chunk
+from services.nn.images import ImageChunk, encode_chunk
 from services.nn.items import item_event
 from services.nn.percentiles import Known
 from services.nn.rng import image_seed
@@ -77,14 +77,7 @@ class InterpolationTask(_DrawingTask):
         self.canvas.check(request, request.frames, "frames")
         start_seed, start_label, start_words = self.canvas.seeded_end(request.start, "start")
         end_seed, end_label, end_words = self.canvas.seeded_end(request.end, "end")
-        # Nothing else is drawn at random: all frames tell the request's own seed.
-        drawing = Drawing(
-            image_seed(request.seed, 0),
-            start_label,
-            Writing.of(request),
-            start_words + end_words,
-            steps=self._steps(request),
-        )
+        drawing = self.canvas.frame(request, start_label, start_words + end_words, steps=self._steps(request))
         start, end = Point(start_seed, start_label), Point(end_seed, end_label)
         return [
             self._row("interpolation", request, start, end, i / (request.frames - 1), drawing)

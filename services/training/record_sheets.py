@@ -6,20 +6,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from services.families.vae.record_bulk import draw_records
-from services.families.vae.record_model import RecordVae
 from services.nn.records import Entries, Table
-from services.training.record_data import RecordSplit
 from services.training.sheets import grid
 
 _CELL = 4  # pixels a pair of features, before the sheet's own scale
 
 
-def correlation_sheet(vae: RecordVae, split: RecordSplit) -> Image.Image:
+def correlation_sheet(table: Table, train: Entries, drawn: Entries) -> Image.Image:
     """Correlations of features (numbers, then categories), -1 black and 1 white: training records left, drawn right."""
-    table = vae.config.table
-    drawn = draw_records(vae, len(split.train))
-    pictures = torch.stack([_correlations(table, each) for each in (split.train, drawn)])[:, None]
+    pictures = torch.stack([_correlations(table, each) for each in (train, drawn)])[:, None]
     return grid(pictures.repeat_interleave(_CELL, 2).repeat_interleave(_CELL, 3), 2, [""])
 
 
