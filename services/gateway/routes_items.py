@@ -67,7 +67,6 @@ OPERATIONS = (
     Operation("/v1/levels/generations", "Draw game levels", "level", LevelGenerationRequest, Level, Levels, bulky=True),
     Operation("/v1/forecasts", "Say what may follow a series", "forecast", ForecastRequest, Forecast, Forecasts),
 )
-ITEMS = tuple(each.item for each in OPERATIONS)
 
 
 def items_router(state: GatewayState) -> APIRouter:

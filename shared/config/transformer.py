@@ -7,23 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ByteSize, Field
 
-from shared.config.base import ConfigModel, ModelConfig, ServiceConfig
-from shared.schemas.text import ChatMessage, ChatRequest, CompletionRequest
-
-USUAL_CONTEXT = 2048  # the most that a model without `context_length` serves
-# What a chat template writes around contents, at most: a system message of its own, and the marks of each message.
-CHAT_TOKENS = 96
-MESSAGE_TOKENS = 16
-SPECIAL_TOKENS = 2  # that a tokenizer puts around a text
-
-
-class SamplingDefaults(ConfigModel):
-    """What a request that leaves these out gets. The values here are OpenAI's: the model's own distribution."""
-
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    top_k: int = Field(default=0, ge=0, description="0: no limit")
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    min_p: float = Field(default=0.0, ge=0, le=1)
+from shared.config.base import ModelConfig, ServiceConfig
+from shared.config.text import USUAL_CONTEXT, SamplingDefaults, text_bound
 
 
 class TransformerModel(ModelConfig):
@@ -41,29 +26,10 @@ class TransformerModel(ModelConfig):
     )
 
     def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
-        """A token is the unit: `n` times what the prompts can hold, and what may follow, within the context each.
-
-        A text has no more tokens than bytes. Tokenize and detokenize never meet the model: one unit.
-        """
-        context = limits.get("context_length", self.context_length or USUAL_CONTEXT)
-        if isinstance(body, ChatRequest):
-            prompts, wanted = [CHAT_TOKENS + sum(map(_message_tokens, body.messages))], body.max_new_tokens
-        elif isinstance(body, CompletionRequest):
-            prompts, wanted = [_prompt_tokens(prompt) for prompt in body.prompts], body.max_tokens
-        else:
-            return 1.0
-        new = context if wanted is None else wanted
-        return float(body.n * sum(min(context, prompt + new) for prompt in prompts))
+        """As `text_bound`."""
+        return text_bound(body, limits.get("context_length", self.context_length or USUAL_CONTEXT))
 
 
 class TransformerService(ServiceConfig):
     family: Literal["transformer"]
     models: tuple[TransformerModel, ...] = Field(min_length=1)
-
-
-def _message_tokens(message: ChatMessage) -> int:
-    return MESSAGE_TOKENS + len(message.text.encode()) + len(message.name or "")
-
-
-def _prompt_tokens(prompt: str | list[int]) -> int:
-    return SPECIAL_TOKENS + len(prompt.encode()) if isinstance(prompt, str) else len(prompt)

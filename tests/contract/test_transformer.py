@@ -11,8 +11,8 @@ import pytest
 from torch import Tensor
 
 from services.families.transformer.forward import SlotForward, Span
-from services.families.transformer.params import GenerateParams, SamplingOptions, TextChunk
 from services.families.transformer.sampler import TransformerSampler
+from services.nn.text.params import GenerateParams, SamplingOptions, TextChunk
 from tests.checkpoints import make_checkpoint
 from tests.contract.suite import ContractCase, SamplerContract
 from tests.unit.transformer.driver import load_folder, random_prompts

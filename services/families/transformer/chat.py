@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from services.families.transformer.tokenizer import Vocabulary
+from services.nn.text.tokenizer import Vocabulary
 from shared.errors import InvalidRequest
 from shared.schemas.text import ChatMessage
 

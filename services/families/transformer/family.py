@@ -12,7 +12,6 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from services.engine.contract import Task
 from services.families import LoadedModel
-from services.families.transformer.advance import RowText
 from services.families.transformer.chat import ChatEncoder
 from services.families.transformer.forward import CausalLM, SlotForward
 from services.families.transformer.loading import (
@@ -25,21 +24,22 @@ from services.families.transformer.loading import (
     use_slots,
 )
 from services.families.transformer.sampler import SamplerLimits, TransformerSampler
-from services.families.transformer.tasks import (
-    ChatTask,
+from services.families.transformer.tasks import ChatTask
+from services.nn.cache_budget import CacheBudget
+from services.nn.device import device_errors
+from services.nn.errors import UnsupportedModel
+from services.nn.kv_cache import SlotCache
+from services.nn.linears import pack_linears, packed_bytes
+from services.nn.text.detokenizer import make_detokenizer
+from services.nn.text.rows import RowText
+from services.nn.text.tasks import (
     CompletionTask,
     DetokenizeTask,
     Generation,
     TextLimits,
     TokenizeTask,
 )
-from services.families.transformer.text import make_detokenizer
-from services.families.transformer.tokenizer import Vocabulary
-from services.nn.cache_budget import CacheBudget
-from services.nn.device import device_errors
-from services.nn.errors import UnsupportedModel
-from services.nn.kv_cache import SlotCache
-from services.nn.linears import pack_linears, packed_bytes
+from services.nn.text.tokenizer import Vocabulary
 from shared.config.transformer import TransformerModel
 
 DEFAULT_CONTEXT = 2048

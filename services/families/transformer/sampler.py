@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from services.engine.contract import FinishReason, StepOutput
-from services.families.transformer.advance import Advance, RowText, score_prompt
+from services.families.transformer.advance import Advance
 from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts
-from services.families.transformer.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions, TextChunk
-from services.families.transformer.sampling import Choice, Seen, choose_tokens, token_logprob
 from services.families.transformer.state import ReadyState, RowState, SlotTable
 from services.nn.device import device_errors
 from services.nn.kv_cache import SlotCache
 from services.nn.prefix_cache import PrefixCache, block_keys
+from services.nn.text.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions, TextChunk
+from services.nn.text.rows import RowText, score_prompt
+from services.nn.text.sampling import Choice, Seen, choose_tokens, token_logprob
 from shared.events import TextDelta, TokenIds
 
 Params = GenerateParams | ReadyParams
@@ -74,7 +75,8 @@ class TransformerSampler:
             return ReadyState(params)
         seen = Seen.of(params.sampling, params.prompt, self._limits.vocabulary, self._cache.device)
         # As if read just now: a stream of newcomers must not starve a prompt that is half read.
-        row = RowState(params, seen, self._text.start(params), self._blocks(params), read_at=self._step)
+        text, blocks = self._text.start(params), self._blocks(params)
+        row = RowState(params, seen, text, blocks=blocks, read_at=self._step)
         with device_errors():
             self._prefixes.use(row.blocks)
             self.table.join(row, self._limits.max_batch_size)
@@ -141,7 +143,10 @@ class TransformerSampler:
         if not reading[0].wants_prompt_logprobs:
             return self._advance(reading, spans, self.forward.last_logits(spans), [()] * len(spans))
         logits = self.forward.all_logits(spans)
-        scores = [score_prompt(row, span.tokens, each) for row, span, each in zip(reading, spans, logits, strict=True)]
+        scores = [
+            score_prompt(row, row.length, span.tokens, each)
+            for row, span, each in zip(reading, spans, logits, strict=True)
+        ]
         return self._advance(reading, spans, torch.stack([each[-1] for each in logits]), scores)
 
     def _turn(self, row: RowState) -> Turn:
@@ -198,10 +203,7 @@ class TransformerSampler:
             self._keep(row)
         if move.token is None or spoken is None:
             return
-        row.token, row.generated = move.token, row.generated + 1
-        row.text, row.held, row.characters, row.logprobs = spoken[:4]
-        row.seen.add(move.token)
-        row.draw()
+        row.take(move.token, spoken)
         if reading:
             self.table.promote(row)
 

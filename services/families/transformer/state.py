@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
-
-from services.families.transformer.params import GenerateParams, RawLogprob, ReadyParams
-from services.families.transformer.sampling import Choice, Seen
-from services.families.transformer.text import TextState
 from services.nn.kv_cache import SlotCache
-from services.nn.rng import row_generator
+from services.nn.text.params import ReadyParams
+from services.nn.text.rows import TextRow
 
 
 @dataclass(slots=True, eq=False)
@@ -21,50 +17,18 @@ class ReadyState:
 
 
 @dataclass(slots=True, eq=False)
-class RowState:
+class RowState(TextRow):
     """A generating row. Only a step's commit changes it, but for `dirty`.
 
-    `length` tokens are in the cache; `token` is chosen and not in it yet (None: the prompt is still being read).
-    `uniform` is the next draw, made ahead, so that a step that fails has drawn nothing. `blocks` names the whole blocks
-    of the prompt (`block_keys`); none where prefixes are not shared.
+    `length` tokens are in the cache. `blocks` names the whole blocks of the prompt (`block_keys`); none where prefixes
+    are not shared.
     """
 
-    params: GenerateParams
-    seen: Seen
-    text: TextState
     blocks: tuple[bytes, ...] = ()
     slot: int = -1
     length: int = 0
-    cached: int = 0  # tokens of the prompt that were found instead of read
-    token: int | None = None
-    generated: int = 0
-    held: str = ""  # text that may be the beginning of a stop string
-    characters: int = 0  # of text made so far, held text included
-    logprobs: tuple[tuple[int, RawLogprob], ...] = ()  # of held text: (characters made at its end, it)
-    prompt_logprobs: tuple[RawLogprob, ...] = ()
     read_at: int = 0  # the step that last read a piece of the prompt, or that the row started at
     dirty: bool = False  # cells past `length` may hold anything, nan included
-    rng: torch.Generator = field(init=False)
-    uniform: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rng = row_generator(self.params.seed)
-        self.draw()
-
-    @property
-    def decoding(self) -> bool:
-        return self.token is not None
-
-    @property
-    def wants_prompt_logprobs(self) -> bool:
-        return self.params.echo is not None and self.params.logprobs is not None
-
-    def draw(self) -> None:
-        self.uniform = torch.rand((), generator=self.rng).item()
-
-    def choice(self, eos: tuple[int, ...]) -> Choice:
-        banned = eos if self.generated < self.params.min_tokens else ()
-        return Choice(self.params.sampling, self.seen, self.uniform, banned)
 
 
 class SlotTable:

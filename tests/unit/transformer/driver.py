@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from services.engine.contract import FinishReason
 from services.families.transformer.family import load
-from services.families.transformer.params import GenerateParams, SamplingOptions
 from services.families.transformer.sampler import TransformerSampler
 from services.families.transformer.state import RowState
+from services.nn.text.params import GenerateParams, SamplingOptions
 from shared.config.transformer import TransformerModel
 from shared.events import TextDelta
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from services.families.transformer.params import GenerateParams, SamplingOptions
-from services.families.transformer.sampling import Seen
 from services.families.transformer.state import RowState, SlotTable
-from services.families.transformer.text import TextState
 from services.nn.cache_budget import CacheBudget, LayerShape
 from services.nn.kv_cache import SlotCache
 from services.nn.prefix_cache import PrefixCache, block_keys
+from services.nn.text.detokenizer import TextState
+from services.nn.text.params import GenerateParams, SamplingOptions
+from services.nn.text.sampling import Seen
 
 CPU = torch.device("cpu")
 SHAPES = [LayerShape(2, 8, 8), LayerShape(2, 8, 4), LayerShape(1, 16, 16)]

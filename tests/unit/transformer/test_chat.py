@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerFast
 
 from services.families.transformer.chat import ChatEncoder
-from services.families.transformer.tokenizer import Vocabulary
+from services.nn.text.tokenizer import Vocabulary
 from shared.errors import InvalidRequest
 from shared.schemas.text import ChatMessage
 from tests.checkpoints import CHAT_TEMPLATE, make_tokenizer

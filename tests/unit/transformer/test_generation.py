@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from services.engine.contract import FinishReason
-from services.families.transformer.params import SamplingOptions
+from services.nn.text.params import SamplingOptions
 from tests.checkpoints import ARCHITECTURES
 from tests.unit.transformer.driver import GREEDY, Loaded, greedy_tokens, load_folder, random_prompts
 

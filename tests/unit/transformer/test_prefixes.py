@@ -12,7 +12,7 @@ from torch import Tensor
 
 from services.engine.contract import FinishReason
 from services.families.transformer.forward import SlotForward, Span
-from services.families.transformer.params import GenerateParams, SamplingOptions
+from services.nn.text.params import GenerateParams, SamplingOptions
 from shared.schemas.text import ChatRequest, CompletionRequest
 from tests.unit.transformer.driver import GREEDY, Answer, Loaded, load_folder, random_prompts
 

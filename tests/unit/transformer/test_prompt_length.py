@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.families.transformer.tokenizer import Vocabulary
+from services.nn.text.tokenizer import Vocabulary
 from shared.errors import ContextTooLong
 from tests.unit.transformer.driver import Loaded
 from tests.unit.transformer.test_tasks import chat, completion, prepared

@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from loadtests.bench_models import SMOLLM2
-from services.families.transformer.params import GenerateParams
+from services.nn.text.params import GenerateParams
 from services.sources import resolve
 from shared.config.settings import Settings
 from shared.schemas.text import ChatRequest

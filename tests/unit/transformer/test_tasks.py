@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from services.engine.contract import FinishReason
-from services.families.transformer.params import GenerateParams
+from services.nn.text.params import GenerateParams
 from shared.errors import ContextTooLong, InvalidRequest, UnsupportedTask
 from shared.events import TextDelta
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest

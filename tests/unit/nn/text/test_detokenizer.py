@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from services.families.transformer.text import (
+from services.nn.text.detokenizer import (
     ByteLevelDetokenizer,
     Detokenizer,
     WindowDetokenizer,
     make_detokenizer,
     scan_stops,
 )
-from services.families.transformer.tokenizer import Vocabulary
+from services.nn.text.tokenizer import Vocabulary
 from tests.checkpoints import make_tokenizer
 
 WORDS = ["▁", "▁the", "▁spring", "s", "é", "▁Paris", ",", "a", "b"]

@@ -39,7 +39,7 @@ class SamplingOptions:
 class GenerateParams:
     """One row of generation. `echo` is the prompt's text if the answer begins with it.
 
-    Rows of equal `salt` share the beginnings of their prompts.
+    Rows of equal `salt` share the beginnings of their prompts. `whole`: the text comes in one chunk, at the end.
     """
 
     task: str
@@ -53,6 +53,7 @@ class GenerateParams:
     logprobs: int | None = None  # how many alternatives besides the chosen token; None: no log-probabilities
     echo: str | None = None
     salt: str = ""
+    whole: bool = False
 
     @property
     def cost(self) -> float:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from services.families.transformer.params import RawLogprob, SamplingOptions
+from services.nn.text.params import RawLogprob, SamplingOptions
 
 _WIDTHS = (64, 1024)  # likeliest tokens that truncation looks at, before it sorts the whole vocabulary
 

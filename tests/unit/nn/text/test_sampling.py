@@ -15,8 +15,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from services.families.transformer.params import SamplingOptions
-from services.families.transformer.sampling import Choice, Chosen, Seen, choose_tokens, token_logprob
+from services.nn.text.params import SamplingOptions
+from services.nn.text.sampling import Choice, Chosen, Seen, choose_tokens, token_logprob
 
 V = 3000  # beyond the widths that truncation looks at first
 CPU = torch.device("cpu")

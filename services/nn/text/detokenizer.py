@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from services.families.transformer.tokenizer import Vocabulary
+from services.nn.text.tokenizer import Vocabulary
 
 _CONTEXT = 6  # prompt tokens that a decoder may need to see, to know that a word is not the first
 _REPLACEMENT = "\ufffd"

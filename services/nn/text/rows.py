@@ -1,0 +1,157 @@
+"""Owns a generating row of text: its draws, its answer so far, and what one more token makes of it.
+
+Computing what a token makes (`RowText.speak`) leaves the row as it is; only `TextRow.take` changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from services.engine.contract import FinishReason
+from services.nn.rng import row_generator
+from services.nn.text.detokenizer import Detokenizer, TextState, scan_stops
+from services.nn.text.params import GenerateParams, RawLogprob, TextChunk
+from services.nn.text.sampling import Choice, Seen, token_logprob
+
+
+@dataclass(slots=True, eq=False)
+class TextRow:
+    """What rows of every model of text hold. Only a step's commit changes it.
+
+    `token` is chosen and not read by the model yet (None: the prompt is still being read). `uniform` is the next draw,
+    made ahead, so that a step that fails has drawn nothing.
+    """
+
+    params: GenerateParams
+    seen: Seen
+    text: TextState
+    cached: int = 0  # tokens of the prompt that were found instead of read
+    token: int | None = None
+    generated: int = 0
+    held: str = ""  # text that may be the beginning of a stop string
+    characters: int = 0  # of text made so far, held text included
+    logprobs: tuple[tuple[int, RawLogprob], ...] = ()  # of held text: (characters made at its end, it)
+    kept: str = ""  # text that goes out with the row's end, where the answer is to come whole
+    prompt_logprobs: tuple[RawLogprob, ...] = ()
+    rng: torch.Generator = field(init=False)
+    uniform: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = row_generator(self.params.seed)
+        self.draw()
+
+    @property
+    def decoding(self) -> bool:
+        return self.token is not None
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        return self.params.echo is not None and self.params.logprobs is not None
+
+    def draw(self) -> None:
+        self.uniform = torch.rand((), generator=self.rng).item()
+
+    def choice(self, eos: tuple[int, ...]) -> Choice:
+        banned = eos if self.generated < self.params.min_tokens else ()
+        return Choice(self.params.sampling, self.seen, self.uniform, banned)
+
+    def take(self, token: int, spoken: Spoken) -> None:
+        """Commit a token and what it made of the answer."""
+        self.token, self.generated = token, self.generated + 1
+        self.text, self.held, self.characters, self.logprobs, self.kept = spoken[:5]
+        self.seen.add(token)
+        self.draw()
+
+
+class Spoken(NamedTuple):
+    """A row's text after one more token. Fields as in TextRow; `chunk` and `finish` go to the client."""
+
+    text: TextState
+    held: str
+    characters: int
+    logprobs: tuple[tuple[int, RawLogprob], ...]
+    kept: str
+    chunk: TextChunk | None
+    finish: FinishReason | None
+
+
+class RowText:
+    """Turns a row's tokens into its answer: whole characters, stop strings, end tokens, log-probabilities."""
+
+    def __init__(self, detokenizer: Detokenizer, eos: frozenset[int]) -> None:
+        self._detokenizer, self._eos = detokenizer, eos
+        self.eos = tuple(sorted(eos))
+
+    def start(self, params: GenerateParams) -> TextState:
+        return self._detokenizer.start(params.prompt)
+
+    def speak(self, row: TextRow, token: int, logprob: RawLogprob | None, prompt: Sequence[RawLogprob]) -> Spoken:
+        """Add the token to the row's answer. An end token is counted, but is no text and has no log-probability."""
+        params = row.params
+        made = row.generated + 1
+        ended = token in self._eos and not params.ignore_eos
+        last = ended or made == params.max_new_tokens
+        state, new = (row.text, "") if ended else self._detokenizer.push(row.text, token)
+        if last:
+            new += self._detokenizer.flush(state)
+        characters = row.characters + len(new)
+        entries = row.logprobs
+        if logprob is not None and not ended:
+            start = len(params.echo or "") + row.characters
+            entries = (*entries, (characters, logprob._replace(offset=start)))
+
+        scan = scan_stops(row.held + new, params.stops, armed=made >= params.min_tokens)
+        finish = FinishReason.STOP if ended or scan.stopped else FinishReason.LENGTH if last else None
+        text = scan.text + scan.held if last and not scan.stopped else scan.text
+        out = row.characters - len(row.held) + len(text)  # characters that have left, this text included
+        given = tuple(entry for end, entry in entries if end <= out)
+        if params.whole:
+            text, kept = (row.kept + text, "") if finish is not None else ("", row.kept + text)
+        else:
+            kept = ""
+        chunk = None
+        if text or given or finish is not None or (made == 1 and params.echo is not None):
+            chunk = self._chunk(row, made, text, given, prompt)
+        return Spoken(state, scan.held, characters, entries[len(given) :], kept, chunk, finish)
+
+    def _chunk(
+        self, row: TextRow, made: int, text: str, given: tuple[RawLogprob, ...], prompt: Sequence[RawLogprob]
+    ) -> TextChunk:
+        params = row.params
+        if made == 1 and params.echo is not None:
+            text = params.echo + text
+            given = (*self._placed(params, prompt), *given)
+        logprobs = None if params.logprobs is None else given
+        return TextChunk(text, len(params.prompt), made, logprobs, row.cached)
+
+    def _placed(self, params: GenerateParams, scored: Sequence[RawLogprob]) -> list[RawLogprob]:
+        """The prompt's log-probabilities at their places in the echo; special tokens take no room in it."""
+        state, at, end = self._detokenizer.start(()), 0, len(params.echo or "")
+        placed: list[RawLogprob] = []
+        for raw in scored:
+            placed.append(raw._replace(offset=min(at, end)))
+            state, piece = self._detokenizer.push(state, raw.token)
+            at += len(piece)
+        return placed
+
+
+def score_prompt(row: TextRow, start: int, piece: Sequence[int], logits: Tensor) -> tuple[RawLogprob, ...]:
+    """The log-probabilities of the tokens that follow each of the piece's, which begins at `start` of the prompt.
+
+    logits (len(piece), V).
+
+    The prompt's first token follows nothing: its log-probability is nan.
+    """
+    alternatives = row.params.logprobs or 0
+    prompt = row.params.prompt
+    scored = list(row.prompt_logprobs) or [RawLogprob(prompt[0], float("nan"), ())]
+    for offset in range(len(piece)):
+        following = start + offset + 1
+        if following < len(prompt):
+            scored.append(token_logprob(logits[offset], prompt[following], alternatives))
+    return tuple(scored)
