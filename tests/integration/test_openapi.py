@@ -26,7 +26,7 @@ COMMON = {"model", "prompt", "start", "end", "image", "n", "frames", "seed", "st
 REFERS_TO_STORED = ("{file_id}", "{batch_id}", "POST /v1/batches")  # no example knows the id of something that is there
 # No example is a picture or a record that a model of them takes: test_families.py asks for what they answer.
 LISTS = frozenset(operation.path for operation in OPERATIONS)
-EXAMPLES = {GenerationMode.POSITIVE: 25, GenerationMode.NEGATIVE: 15}  # of each operation
+EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 8}  # of each operation
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,12 @@ def _ease(case: schemathesis.Case) -> None:
     body = case.body
     if "model_id" in case.path_parameters and len(case.path_parameters["model_id"]) % 2:
         case.path_parameters["model_id"] = MODELS[0]
-    if not _is_drawn(case) or not isinstance(body, dict) or len(str(body)) % 2:
+    if not isinstance(body, dict) or len(str(body)) % 2:
+        return
+    if case.path == "/v1/completions":
+        body.clear()
+        body.update(model=MODELS[0], prompt="The spring", max_tokens=8)
+    if not _is_drawn(case):
         return
     for name in body.keys() - COMMON:
         del body[name]

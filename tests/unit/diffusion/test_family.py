@@ -161,6 +161,7 @@ def test_weights_in_half_precision_alone_are_found(tmp_path: Path) -> None:
     assert draw(load(config(), tmp_path), prompt="").pixels.shape == (16, 16, 3)
 
 
+@pytest.mark.slow
 def test_loading_imports_no_pipeline_and_the_embedded_model_nothing_of_diffusers(
     folders: Callable[[str], Path],
 ) -> None:

@@ -97,6 +97,7 @@ def test_the_same_generator_draws_the_same_loss() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.slow
 def test_a_short_training_gives_the_colour_that_is_asked() -> None:
     training = make_training()
     denoiser = training.modules["denoiser"]

@@ -123,6 +123,7 @@ def test_a_fresh_energy_is_centred_on_the_mean_of_the_training_images(data: Path
     assert torch.allclose(net.centre, read_split(data).train.units().mean(dim=0))
 
 
+@pytest.mark.slow
 def test_a_short_training_learns_the_classes_and_draws_them(data: Path) -> None:
     training = make_training(data)
     split = read_split(data)

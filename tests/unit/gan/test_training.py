@@ -87,6 +87,7 @@ def test_a_batch_holds_the_asked_images_and_classes(data: Path) -> None:
     assert training.examples == len(split.train) == 162
 
 
+@pytest.mark.slow
 def test_a_short_game_brings_images_nearer_to_the_held_out_ones(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.families.gan.adversarial.train_judge", quick_judge)
     training = AdversarialTraining(replace(ARENA, augmentations=("translation",)), read_split(data), 0)

@@ -27,7 +27,7 @@ SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 @SCHEMA.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=12,
     derandomize=True,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),

@@ -45,6 +45,7 @@ def numbers(line: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in line.items() if name != "kind"}
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_run_and_its_curve_is_that_of_one(job: Job, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
