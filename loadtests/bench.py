@@ -2,8 +2,9 @@
 
 Text: measurements inside this process come first (`in_process`), then servers over HTTP (`over_http`), with two models:
 a 14 M parameter GPT-2 with random weights, and SmolLM2-135M-Instruct. Images (`images`): servers over HTTP, with a
-4 M parameter UNet of random weights. What is compared with each other runs in turn, round after round, and medians are
-reported. Bounded: some half an hour on two quiet cores, 6 minutes with `--quick`.
+4 M parameter UNet of random weights. Recurrent (`recurrent`): one character model of random weights in this process,
+its requests in a batch and one after another. What is compared with each other runs in turn, round after round, and
+medians are reported. Bounded: some half an hour on two quiet cores, 6 minutes with `--quick`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from loadtests.images import ImageFigures, ImagePlan, measure_images
 from loadtests.in_process import Plan, Rates, Subject, measure_round
 from loadtests.over_http import PEERS, LoadPlan, measure_servers
 from loadtests.peers.image_servers import IMAGE_PEERS
+from loadtests.recurrent import MODEL, RecurrentFigures, measure_recurrent, write_checkpoint
 from loadtests.workload import Mix
 from services.logs import configure
 from shared.config.settings import Settings
@@ -34,6 +36,7 @@ from shared.config.settings import Settings
 REPORTS = Path(__file__).parent / "reports"
 GPT2, SMOLLM2 = "GPT-2 14M", "SmolLM2-135M"
 IN_PROCESS_STEPS = 5  # measurements in a round
+RECURRENT_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +75,27 @@ def budgets(home: Path, quick: bool) -> dict[str, Budget]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of everything, in some 6 minutes")
-    parser.add_argument("--only", choices=("engine", "http", "images"), help="measure one part alone")
-    parser.add_argument("--out", type=Path, default=REPORTS, help="folder for text.md, images.md and their .json")
+    parser.add_argument("--only", choices=("engine", "http", "images", "recurrent"), help="measure one part alone")
+    parser.add_argument("--out", type=Path, default=REPORTS, help="folder for NAME.md and NAME.json")
     arguments = parser.parse_args()
     configure("ERROR")
     console = Console(width=None if sys.stdout.isatty() else 140)
-    if arguments.only != "images":
-        _run(console, "text", arguments, lambda results, progress: _measure_text(arguments, results, progress))
-    if arguments.only in (None, "images"):
-        _run(console, "images", arguments, lambda results, progress: _measure_images(arguments, results, progress))
+    wanted = {"engine": "text", "http": "text"}.get(arguments.only, arguments.only)
+    for name, measure in {"text": _measure_text, "images": _measure_images, "recurrent": _measure_recurrent}.items():
+        if wanted in (None, name):
+            _run(console, name, arguments, measure)
 
 
 def _run(
-    console: Console, name: str, arguments: argparse.Namespace, measure: Callable[[report.Results, Progress], None]
+    console: Console,
+    name: str,
+    arguments: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, report.Results, Progress], None],
 ) -> None:
     results = report.Results(quick=arguments.quick, load_before=os.getloadavg()[0])
     began = time.perf_counter()
     with _progress(console) as progress:
-        measure(results, progress)
+        measure(arguments, results, progress)
     results.seconds = time.perf_counter() - began
     _show(console, results)
     console.print(f"written: {report.write(results, arguments.out, name)}")
@@ -116,6 +122,16 @@ def _measure_images(arguments: argparse.Namespace, results: report.Results, prog
         with _work_folder() as work:
             for done in measure_images(folder, plan, Path(work), figures):
                 progress.update(bar, advance=1, description=f"{model}: {done}")
+
+
+def _measure_recurrent(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:
+    rounds, requests = (1, 32) if arguments.quick else (5, 128)
+    bar = progress.add_task("loading the model", total=rounds * RECURRENT_STEPS)
+    figures = results.recurrent[MODEL] = RecurrentFigures()
+    with _work_folder() as folder:
+        write_checkpoint(Path(folder))
+        for done in measure_recurrent(Path(folder), rounds, requests, figures):
+            progress.update(bar, advance=1, description=f"{MODEL}: {done}")
 
 
 def _work_folder() -> tempfile.TemporaryDirectory[str]:

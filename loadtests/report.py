@@ -18,6 +18,8 @@ from loadtests.images import FORWARD_ROWS, LOW, SATURATED, ImageFigures, LoadFig
 from loadtests.in_process import Rates
 from loadtests.over_http import CLIENTS, Served
 from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
+from loadtests.recurrent import ROWS as RECURRENT_ROWS
+from loadtests.recurrent import RecurrentFigures
 
 PACKAGES = ("torch", "transformers", "diffusers", "ray")
 FLEET, STATIC, SERVE = "Castalia", "static batches of 16 (@serve.batch)", "transformers serve"
@@ -44,6 +46,7 @@ class Results:
     in_process: dict[str, Rates] = field(default_factory=dict)
     over_http: dict[str, dict[str, Served]] = field(default_factory=dict)
     images: dict[str, ImageFigures] = field(default_factory=dict)
+    recurrent: dict[str, RecurrentFigures] = field(default_factory=dict)
     quick: bool = False
     load_before: float = 0.0  # the machine's load average of the last minute, when the run began
     seconds: float = 0.0
@@ -76,6 +79,11 @@ def tables(results: Results) -> list[Table]:
         Table("What the fleet spends around the engine", cpu, _cpu_rows(results)),
         Table("Images: jobs of 10, 20 and 50 DDIM steps, one thread a server", image, _image_rows(results)),
         Table("What a batch can bring: bare forwards, image-steps/s", forwards, _forward_rows(results)),
+        Table(
+            f"Recurrent nets: sampled completions, one thread, up to {RECURRENT_ROWS} rows in a batch",
+            ("model", "how", "tokens/s", "together / this"),
+            _recurrent_rows(results),
+        ),
     ]
     return [table for table in every if table.rows]
 
@@ -93,6 +101,9 @@ def targets(results: Results) -> list[Target]:
             found.append(Target(f"{model}: fleet / {SERVE}", 1, ratio(fleet, served[SERVE].tokens_per_second)))
     for model, figures in results.images.items():
         found += _image_targets(model, figures.servers)
+    for model, figures in results.recurrent.items():
+        found.append(Target(f"{model}: together / one after another", 3, ratio(figures.together, figures.one_by_one)))
+        found.append(Target(f"{model}: together / plain loop", 3, ratio(figures.together, figures.plain_loop)))
     return found
 
 
@@ -208,6 +219,21 @@ def _image_rows(results: Results) -> list[Row]:
 
 def _forward_rows(results: Results) -> list[Row]:
     return [(model, *map(_mid, figures.forwards.values())) for model, figures in results.images.items()]
+
+
+def _recurrent_rows(results: Results) -> list[Row]:
+    names = {
+        "together": "through the engine, together",
+        "one_by_one": "through the engine, one after another",
+        "plain_loop": "plain PyTorch loop, one after another",
+        "plain_batch": "plain PyTorch loop, a full batch in step",
+    }
+    return [
+        (model, label, _mid(rates), f"{ratio(figures.together, rates):.2f}")
+        for model, figures in results.recurrent.items()
+        for name, label in names.items()
+        for rates in [getattr(figures, name)]
+    ]
 
 
 def _mid(values: Sequence[float], digits: int = 0) -> str:

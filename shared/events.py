@@ -95,6 +95,25 @@ class Item:
     head: bytes = b""
 
 
+AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDelta:
+    """Bytes of a row's file that follow its earlier ones; there may be none where an encoder holds them back.
+
+    `seconds` is a running total of the row's sound. `sample_rate` in Hz is the model's own. `seed` draws this very
+    sound again: a request with it, `n` of 1 and all else alike. `prompt_tokens` counts what was read of the input.
+    """
+
+    data: bytes
+    format: AudioFormat
+    sample_rate: int
+    seconds: float
+    seed: int
+    prompt_tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A row's last event when it ended well. `units` is the work done, in the model's own unit.
@@ -122,7 +141,7 @@ class Failed:
         return cls(error.status, error.type, error.code, error.message, error.param, error.retry_after)
 
 
-Event = Accepted | TextDelta | TokenIds | ImageDelta | Item | Finished | Failed
+Event = Accepted | TextDelta | TokenIds | ImageDelta | AudioDelta | Item | Finished | Failed
 
 
 class RowEvent(NamedTuple):

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    GemmaConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -64,6 +65,7 @@ def _rotary(config: Callable[..., PreTrainedConfig]) -> Callable[..., PreTrained
             "num_hidden_layers": 3,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
+            "head_dim": 16,
             "max_position_embeddings": context,
             "vocab_size": vocabulary,
         }
@@ -82,6 +84,7 @@ CONFIGS: Mapping[str, Callable[..., PreTrainedConfig]] = {
     "llama": _rotary(LlamaConfig),
     "qwen2": _rotary(Qwen2Config),
     "mistral": _rotary(MistralConfig),
+    "gemma": _rotary(GemmaConfig),
 }
 ARCHITECTURES = tuple(CONFIGS)
 

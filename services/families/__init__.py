@@ -15,6 +15,7 @@ from services.engine.contract import Sampler, Task
 from shared.config.base import ModelConfig
 
 FAMILIES: Mapping[str, str] = {
+    "autoregressive": "services.families.autoregressive.family:load",
     "boltzmann": "services.families.boltzmann.family:load",
     "diffusion": "services.families.diffusion.family:load",
     "ebm": "services.families.ebm.family:load",
@@ -23,6 +24,7 @@ FAMILIES: Mapping[str, str] = {
     "neural_ode": "services.families.neural_ode.family:load",
     "pixelcnn": "services.families.pixelcnn.family:load",
     "plugin": "services.families.plugin.family:load",
+    "recurrent": "services.families.recurrent.family:load",
     "transformer": "services.families.transformer.family:load",
     "vae": "services.families.vae.family:load",
 }

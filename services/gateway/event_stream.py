@@ -17,7 +17,7 @@ from services.gateway.state import GatewayState
 from services.gateway.stream_writer import Framing, StreamWriter
 from services.gateway.wire import Counts, StreamWire
 from shared.errors import InternalError, ServiceError
-from shared.events import Failed, Finished, ImageDelta, Item, RowEvent, TextDelta
+from shared.events import AudioDelta, Failed, Finished, ImageDelta, Item, RowEvent, TextDelta
 from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
@@ -69,7 +69,7 @@ class EventStream(Response):
             data = await self._encoded(batch)
             note_work(record, batch)
             if record.first_chunk_s is None and any(
-                isinstance(event, TextDelta | ImageDelta | Item) for _, event in batch
+                isinstance(event, TextDelta | ImageDelta | AudioDelta | Item) for _, event in batch
             ):
                 record.first_chunk_s = self._state.tempo.clock() - record.started
             if data:

@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -91,10 +92,10 @@ class ItemSheet:
         items = b",".join(_indexed(row, item) for row, item in self._ordered())
         return _joined(envelope.fields("list", self.counts), self._head) + b',"data":[' + items + b"]}"
 
-    def table(self, column: str) -> bytes:
-        """The objects that the items hold in `column`, as CSV (RFC 4180) with a header line."""
+    def table(self, fields: Sequence[str]) -> bytes:
+        """These fields of the items as CSV (RFC 4180) with a header line; an object in one gives its own columns."""
         buffer = io.StringIO(newline="")
-        rows = [from_json(item)[column] for _, item in self._ordered()]
+        rows = [_columns(from_json(item), fields) for _, item in self._ordered()]
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -102,6 +103,14 @@ class ItemSheet:
 
     def _ordered(self) -> Iterator[tuple[int, bytes]]:
         return iter(sorted(self._items.items()))
+
+
+def _columns(item: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for field in fields:
+        value = item[field]
+        columns |= value if isinstance(value, dict) else {field: value}
+    return columns
 
 
 def _indexed(row: int, item: bytes) -> bytes:

@@ -11,7 +11,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.responses import form_name
+from shared.schemas.audio import (
+    AudioCompletedEvent,
+    AudioDeltaEvent,
+    AudioGenerationRequest,
+    SpeechDeltaEvent,
+    SpeechDoneEvent,
+    SpeechRequest,
+)
 from shared.schemas.batches import BatchRequest
+from shared.schemas.common import ErrorBody
 from shared.schemas.embeddings import EmbeddingRequest
 from shared.schemas.forecasts import ForecastRequest
 from shared.schemas.image_results import CompletedImageEvent, PartialImageEvent
@@ -24,6 +33,8 @@ from shared.schemas.images import (
 )
 from shared.schemas.items import ItemsEnd
 from shared.schemas.levels import LevelGenerationRequest
+from shared.schemas.molecules import MoleculeGenerationRequest
+from shared.schemas.music import MusicGenerationRequest
 from shared.schemas.reconstructions import ReconstructionRequest
 from shared.schemas.records import RecordGenerationRequest
 from shared.schemas.scores import ScoreRequest
@@ -39,16 +50,31 @@ REQUESTS: Sequence[type[BaseModel]] = (
     ImageEditRequest,
     ImageVariationRequest,
     InterpolationRequest,
+    SpeechRequest,
+    AudioGenerationRequest,
     ScoreRequest,
     EmbeddingRequest,
     ReconstructionRequest,
     RecordGenerationRequest,
     LevelGenerationRequest,
+    MoleculeGenerationRequest,
+    MusicGenerationRequest,
     ForecastRequest,
     BatchRequest,
 )
 FORMS: Sequence[type[BaseModel]] = (ImageEditRequest, ImageVariationRequest)
-EVENTS: Sequence[type[BaseModel]] = (ChatCompletionChunk, PartialImageEvent, CompletedImageEvent, ItemsEnd)
+# What is referred to by name alone: events, lines, failures.
+ANSWERS: Sequence[type[BaseModel]] = (
+    ChatCompletionChunk,
+    PartialImageEvent,
+    CompletedImageEvent,
+    SpeechDeltaEvent,
+    SpeechDoneEvent,
+    AudioDeltaEvent,
+    AudioCompletedEvent,
+    ItemsEnd,
+    ErrorBody,
+)
 DESCRIPTION = """Castalia serves every family of generative model. The endpoints speak OpenAI's wire format
 where OpenAI has one.
 
@@ -61,7 +87,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
     _, collected = models_json_schema(
-        [*((model, "validation") for model in REQUESTS), *((model, "serialization") for model in EVENTS)],
+        [*((model, "validation") for model in REQUESTS), *((model, "serialization") for model in ANSWERS)],
         ref_template="#/components/schemas/{model}",
     )
     components = document.setdefault("components", {})

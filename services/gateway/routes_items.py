@@ -1,4 +1,4 @@
-"""Owns the operations whose answer is a list: scores, embeddings, reconstructions, records, levels, forecasts."""
+"""Owns the operations whose answer is a list: scores, embeddings, records, levels, molecules, forecasts ..."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from shared.schemas.embeddings import Embedding, EmbeddingRequest, Embeddings
 from shared.schemas.forecasts import Forecast, ForecastRequest, Forecasts
 from shared.schemas.items import ItemsCall
 from shared.schemas.levels import Level, LevelGenerationRequest, Levels
+from shared.schemas.molecules import COLUMNS as MOLECULE_COLUMNS
+from shared.schemas.molecules import Molecule, MoleculeGenerationRequest, Molecules
+from shared.schemas.music import MusicGenerationRequest, Tune, Tunes
 from shared.schemas.reconstructions import Reconstruction, ReconstructionRequest, Reconstructions
 from shared.schemas.records import RecordGenerationRequest, RecordRow, Records
 from shared.schemas.scores import Score, ScoreRequest, Scores
@@ -30,7 +33,7 @@ MOST_IN_A_MESSAGE = 1000
 class Operation:
     """One path: what it takes, the task that answers it, and what an item and the whole answer are.
 
-    `bulky`: items hold pictures. `table`: the field of an item that a request may have as CSV.
+    `bulky`: items hold pictures. `table`: the fields of an item that a request may have as CSV; none, no CSV.
     """
 
     path: str
@@ -40,7 +43,7 @@ class Operation:
     item: type[BaseModel]
     answer: type[BaseModel]
     bulky: bool = False
-    table: str | None = None
+    table: tuple[str, ...] = ()
 
 
 OPERATIONS = (
@@ -62,9 +65,20 @@ OPERATIONS = (
         RecordGenerationRequest,
         RecordRow,
         Records,
-        table="record",
+        table=("record",),
     ),
     Operation("/v1/levels/generations", "Draw game levels", "level", LevelGenerationRequest, Level, Levels, bulky=True),
+    Operation(
+        "/v1/molecules/generations",
+        "Draw molecules",
+        "molecule",
+        MoleculeGenerationRequest,
+        Molecule,
+        Molecules,
+        bulky=True,
+        table=MOLECULE_COLUMNS,
+    ),
+    Operation("/v1/music/generations", "Draw tunes", "music", MusicGenerationRequest, Tune, Tunes, bulky=True),
     Operation("/v1/forecasts", "Say what may follow a series", "forecast", ForecastRequest, Forecast, Forecasts),
 )
 
@@ -80,7 +94,7 @@ def items_router(state: GatewayState) -> APIRouter:
             methods=["POST"],
             name=operation.task,
             summary=operation.summary,
-            responses=list_responses(operation.answer, line=operation.item, has_table=operation.table is not None),
+            responses=list_responses(operation.answer, line=operation.item, has_table=bool(operation.table)),
             openapi_extra=json_body(operation.request),
         )
     return router
@@ -106,7 +120,7 @@ def _endpoint(desk: Desk, state: GatewayState, operation: Operation) -> Callable
             )
         sheet = ItemSheet()
         await desk.collect(request, errand, sheet.take, sheet.counts)
-        if operation.table is not None and body.wants_table:
+        if operation.table and body.wants_table:
             return Response(await asyncio.to_thread(sheet.table, operation.table), media_type="text/csv")
         envelope = ListEnvelope(created, answered_by(request))
         return json_answer(await asyncio.to_thread(sheet.answer, envelope))

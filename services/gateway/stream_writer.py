@@ -19,13 +19,17 @@ from shared.events import Failed
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How pieces are told apart: what is around an error, what ends a stream that succeeded, and comments."""
+    """How pieces are told apart: what is around an error, what ends a stream that succeeded, and comments.
+
+    `tells_failures`: whether an error can be written into it at all.
+    """
 
     media_type: bytes
     before: bytes
     after: bytes
     done: bytes
     has_comments: bool
+    tells_failures: bool = True
 
 
 SSE = Framing(b"text/event-stream; charset=utf-8", b"data: ", b"\n\n", b"data: [DONE]\n\n", has_comments=True)
@@ -57,6 +61,8 @@ class StreamWriter:
         The server then closes the connection without the last chunk, which a client sees as a broken transfer: it
         would take a clean end for success.
         """
+        if not self._framing.tells_failures:
+            return
         await self.write(self._framing.before + error_body(failure) + self._framing.after)
 
     async def keep_alive(self, *, first_s: float, every_s: float, comment: Callable[[], bytes]) -> None:

@@ -17,6 +17,7 @@ from services.gateway.batches.assembly import make_files, make_runner
 from services.gateway.middleware import Authenticate, Observe
 from services.gateway.openapi import build_openapi
 from services.gateway.problems import error_body
+from services.gateway.routes_audio import audio_router
 from services.gateway.routes_batches import batches_router
 from services.gateway.routes_files import files_router
 from services.gateway.routes_images import image_router
@@ -59,6 +60,7 @@ def build_app(state: GatewayState) -> FastAPI:
         models_router(state),
         text_router(state),
         image_router(state),
+        audio_router(state),
         items_router(state),
         files_router(state, files),
         batches_router(state, runner.wake),

@@ -40,7 +40,8 @@ def read_images(request: GivenItems, *, width: int, height: int, channels: Liter
     for index, item in enumerate(request.items):
         param = given_param(request, index)
         if not isinstance(item, str):
-            raise InvalidRequest(f"'{param}' must be an image as a data: URL; got an object.", param=param)
+            got = "an object" if isinstance(item, dict) else "a list"
+            raise InvalidRequest(f"'{param}' must be an image as a data: URL; got {got}.", param=param)
         images.append(read_image(item, param, width=width, height=height, channels=channels))
     return images
 

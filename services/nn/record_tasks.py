@@ -110,14 +110,18 @@ def read_records(request: GivenItems, table: Table) -> list[GivenRecord]:
     records: list[GivenRecord] = []
     for index, item in enumerate(request.items):
         param = given_param(request, index)
-        if isinstance(item, str):
+        if not isinstance(item, dict):
             raise InvalidRequest(
-                f"'{param}' must be a record: an object with a value for each column; got {shown(item)}.",
+                f"'{param}' must be a record: an object with a value for each column; got {_got(item)}.",
                 param=param,
                 code="invalid_type",
             )
         records.append(table.given(item, param))
     return records
+
+
+def _got(item: str | list[int]) -> str:
+    return shown(item) if isinstance(item, str) else "a list"
 
 
 class _Columns(BaseModel):

@@ -15,7 +15,12 @@ from torch import nn
 from services.nn.errors import UnsupportedModel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}  # by `dtype` of models.yaml
+DTYPES = {  # by `dtype` of models.yaml
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

@@ -13,6 +13,7 @@ from services.training.errors import UnknownRecipe
 from services.training.recipe import Recipe
 
 RECIPES: Mapping[str, str] = {
+    "dances-gru": "services.families.recurrent.music.recipe:DancesGru",
     "digits-dbm": "services.families.boltzmann.train:DigitsDbm",
     "digits-ebm": "services.families.ebm.train:DigitsEbm",
     "digits-flow": "services.families.flow.train:DigitsFlow",
@@ -23,10 +24,17 @@ RECIPES: Mapping[str, str] = {
     "emoji-diffusion": "services.families.diffusion.train:EmojiDiffusion",
     "emoji-gan": "services.families.gan.train:EmojiGan",
     "emoji-vae": "services.families.vae.train:EmojiVae",
+    "forecast-lstm": "services.families.recurrent.forecasts.recipe:ForecastLstmRecipe",
+    "molecules-lstm": "services.families.recurrent.molecules.recipe:MoleculesLstm",
     "records-flow": "services.families.flow.train:RecordsFlow",
     "records-vae": "services.families.vae.train:RecordsVae",
     "series-ode": "services.families.neural_ode.train:SeriesOde",
     "sokoban-pixelcnn": "services.families.pixelcnn.train:SokobanPixelCnn",
+    "sounds": "services.families.autoregressive.train:DrumSounds",
+    "spoken-words": "services.families.autoregressive.train:SpokenWords",
+    "story-gpt": "services.families.transformer.train:StoryGpt",
+    "verse-lstm": "services.families.recurrent.text.recipes:VerseLstm",
+    "verse-rnn": "services.families.recurrent.text.recipes:VerseRnn",
 }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from shared.config.autoregressive import AutoregressiveService
 from shared.config.base import ConfigModel
 from shared.config.boltzmann import BoltzmannService
 from shared.config.diffusion import DiffusionService
@@ -16,6 +17,7 @@ from shared.config.gan import GanService
 from shared.config.neural_ode import NeuralOdeService
 from shared.config.pixelcnn import PixelCnnService
 from shared.config.plugin import PluginService
+from shared.config.recurrent import RecurrentService
 from shared.config.routes import RouteConfig, check_routes
 from shared.config.transformer import TransformerService
 from shared.config.upstream import UpstreamService
@@ -23,6 +25,7 @@ from shared.config.vae import VaeService
 
 HostedService = (
     TransformerService
+    | AutoregressiveService
     | BoltzmannService
     | DiffusionService
     | EbmService
@@ -31,6 +34,7 @@ HostedService = (
     | NeuralOdeService
     | PixelCnnService
     | PluginService
+    | RecurrentService
     | VaeService
 )  # those that run here
 AnyService = Annotated[HostedService | UpstreamService, Field(discriminator="family")]

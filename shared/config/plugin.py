@@ -11,7 +11,20 @@ from shared.config.base import ModelConfig, ServiceConfig
 from shared.config.costs import rows_of
 
 PluginTask = Literal[
-    "image", "edit", "variation", "interpolation", "score", "embedding", "reconstruction", "record", "level", "forecast"
+    "image",
+    "edit",
+    "variation",
+    "interpolation",
+    "score",
+    "embedding",
+    "reconstruction",
+    "record",
+    "level",
+    "molecule",
+    "music",
+    "forecast",
+    "speech",
+    "sound",
 ]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,63}$")]
 

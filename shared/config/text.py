@@ -29,18 +29,20 @@ def text_bound(body: BaseModel, context: float) -> float:
     A text has no more tokens than bytes. Tokenize and detokenize never meet the model: one unit.
     """
     if isinstance(body, ChatRequest):
-        prompts, wanted = [CHAT_TOKENS + sum(map(_message_tokens, body.messages))], body.max_new_tokens
+        prompts, wanted = [CHAT_TOKENS + sum(map(message_tokens, body.messages))], body.max_new_tokens
     elif isinstance(body, CompletionRequest):
-        prompts, wanted = [_prompt_tokens(prompt) for prompt in body.prompts], body.max_tokens
+        prompts, wanted = [prompt_tokens(prompt) for prompt in body.prompts], body.max_tokens
     else:
         return 1.0
     new = context if wanted is None else wanted
     return float(body.n * sum(min(context, prompt + new) for prompt in prompts))
 
 
-def _message_tokens(message: ChatMessage) -> int:
+def message_tokens(message: ChatMessage) -> int:
+    """What a chat template makes of it, at most."""
     return MESSAGE_TOKENS + len(message.text.encode()) + len(message.name or "")
 
 
-def _prompt_tokens(prompt: str | list[int]) -> int:
+def prompt_tokens(prompt: str | list[int]) -> int:
+    """Tokens of a prompt, at most."""
     return SPECIAL_TOKENS + len(prompt.encode()) if isinstance(prompt, str) else len(prompt)

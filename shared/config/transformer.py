@@ -1,14 +1,29 @@
-"""Owns the configuration of the transformer family."""
+"""Owns the configuration of the transformer family: one class a shape, told apart by `kind`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ByteSize, Field
+from pydantic import BaseModel, ByteSize, Discriminator, Field, Tag
 
 from shared.config.base import ModelConfig, ServiceConfig
-from shared.config.text import USUAL_CONTEXT, SamplingDefaults, text_bound
+from shared.config.text import (
+    CHAT_TOKENS,
+    SPECIAL_TOKENS,
+    USUAL_CONTEXT,
+    SamplingDefaults,
+    message_tokens,
+    prompt_tokens,
+    text_bound,
+)
+from shared.schemas.embeddings import EmbeddingRequest
+from shared.schemas.text import ChatRequest, CompletionRequest
+
+# A translation, a summary and a filled mask are the likeliest there are, unless a request says otherwise.
+LIKELIEST = SamplingDefaults(temperature=0)
+USUAL_ENCODER_CONTEXT = 512
+MOST_PREFIX = 256  # bytes of a prefix that a checkpoint may bring
 
 
 class TransformerModel(ModelConfig):
@@ -17,6 +32,7 @@ class TransformerModel(ModelConfig):
     TASKS: ClassVar = ("chat", "completion", "tokenize", "detokenize")
     MODALITIES: ClassVar = ("text",)
 
+    kind: Literal["decoder"] = "decoder"
     context_length: int | None = Field(default=None, ge=16, description="None: the model's own, at most 2048")
     cache_memory: ByteSize = Field(default=ByteSize(256 * 2**20), gt=0)
     sampling: SamplingDefaults = SamplingDefaults()
@@ -24,12 +40,128 @@ class TransformerModel(ModelConfig):
     prefix_cache: bool = Field(
         default=True, description="read a beginning that a tenant's prompts share once, in pieces of prefill_tokens"
     )
+    conversation: Literal["eos"] | None = Field(
+        default=None,
+        description="eos: a chat's turns are joined by the end token, whatever template there is; None: by the "
+        "checkpoint's template, or by the end token where its configuration says that it was trained so",
+    )
 
     def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
         """As `text_bound`."""
         return text_bound(body, limits.get("context_length", self.context_length or USUAL_CONTEXT))
 
 
+class EncoderDecoderModel(ModelConfig):
+    """A model that reads a source and writes a target: T5, BART, Marian. `cache_memory` bounds keys and values of both.
+
+    `context_length` bounds either of them.
+    """
+
+    TASKS: ClassVar = ("chat", "completion", "tokenize", "detokenize")
+    MODALITIES: ClassVar = ("text",)
+
+    kind: Literal["encoder_decoder"]
+    context_length: int | None = Field(default=None, ge=16, description="None: the model's own, at most 2048")
+    cache_memory: ByteSize = Field(default=ByteSize(256 * 2**20), gt=0)
+    sampling: SamplingDefaults = LIKELIEST
+    encode_tokens: int = Field(
+        default=128, ge=1, description="the most source tokens, padding included, that a step reads of several rows"
+    )
+    prefix: str | None = Field(
+        default=None, max_length=1024, description='what a source begins with, as "translate English to German: "'
+    )
+    purpose: str | None = Field(
+        default=None,
+        max_length=128,
+        description="the entry of the checkpoint's task_specific_params whose prefix is taken, as translation_en_to_de",
+    )
+
+    def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
+        """A token is the unit: what the sources can hold, and what may be written, each within the context."""
+        context = limits.get("context_length", self.context_length or USUAL_CONTEXT)
+        given = SPECIAL_TOKENS + len((self.prefix or "").encode())
+        if isinstance(body, ChatRequest):
+            sources, wanted = [CHAT_TOKENS + sum(map(message_tokens, body.messages))], body.max_new_tokens
+        elif isinstance(body, CompletionRequest):
+            sources, wanted = [prompt_tokens(prompt) for prompt in body.prompts], body.max_tokens
+        else:
+            return 1.0
+        if self.purpose is not None:
+            given += MOST_PREFIX  # of the checkpoint's own, which is not known here
+        new = min(context, context if wanted is None else wanted)
+        return float(body.n * sum(min(context, source + given) + new for source in sources))
+
+
+class MaskedModel(ModelConfig):
+    """An encoder that fills masked tokens in: BERT, RoBERTa."""
+
+    TASKS: ClassVar = ("completion", "tokenize", "detokenize")
+    MODALITIES: ClassVar = ("text",)
+
+    kind: Literal["masked"]
+    context_length: int | None = Field(default=None, ge=2, description="None: the model's own")
+    sampling: SamplingDefaults = LIKELIEST
+    step_tokens: int = Field(default=128, ge=1, description="the most tokens that a step reads of several rows")
+
+    def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
+        """A token that is read is the unit."""
+        if not isinstance(body, CompletionRequest):
+            return 1.0
+        context = limits.get("context_length", self.context_length or USUAL_ENCODER_CONTEXT)
+        return float(body.n * sum(min(context, prompt_tokens(prompt)) for prompt in body.prompts))
+
+
+class EmbeddingModel(ModelConfig):
+    """An encoder that turns texts into vectors. What is not said is as its sentence-transformers files say."""
+
+    TASKS: ClassVar = ("embedding", "tokenize", "detokenize")
+    MODALITIES: ClassVar = ("text",)
+
+    kind: Literal["embedding"]
+    context_length: int | None = Field(default=None, ge=2, description="None: the model's own")
+    step_tokens: int = Field(default=128, ge=1, description="the most tokens that a step reads of several rows")
+    pooling: Literal["mean", "cls", "max", "last"] | None = Field(
+        default=None, description="from vectors of tokens to one; None: as its own files say, else the mean"
+    )
+    normalize: bool | None = Field(default=None, description="to length 1; None: as its own files say, else not")
+    prefix: str = Field(default="", max_length=1024, description='what every text begins with, as "query: "')
+
+    def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
+        """A token that is read is the unit."""
+        if not isinstance(body, EmbeddingRequest):
+            return 1.0
+        context = limits.get("context_length", self.context_length or USUAL_ENCODER_CONTEXT)
+        more = len(self.prefix.encode()) + MOST_PREFIX
+        sizes = (
+            len(item) if isinstance(item, list) else prompt_tokens(item) + more if isinstance(item, str) else 1
+            for item in body.items
+        )
+        return float(sum(min(context, size) for size in sizes))
+
+
+AnyTransformer = TransformerModel | EncoderDecoderModel | MaskedModel | EmbeddingModel
+
+
+def _kind(entry: Any) -> str:
+    """Of an entry, as written or as checked. One that says nothing is a decoder."""
+    if isinstance(entry, Mapping):
+        return str(cast("Mapping[str, object]", entry).get("kind", "decoder"))
+    return str(getattr(entry, "kind", "decoder"))
+
+
 class TransformerService(ServiceConfig):
     family: Literal["transformer"]
-    models: tuple[TransformerModel, ...] = Field(min_length=1)
+    models: tuple[
+        Annotated[
+            Annotated[TransformerModel, Tag("decoder")]
+            | Annotated[EncoderDecoderModel, Tag("encoder_decoder")]
+            | Annotated[MaskedModel, Tag("masked")]
+            | Annotated[EmbeddingModel, Tag("embedding")],
+            Discriminator(
+                _kind,
+                custom_error_type="kind",
+                custom_error_message="kind is decoder, encoder_decoder, masked or embedding",
+            ),
+        ],
+        ...,
+    ] = Field(min_length=1)

@@ -19,11 +19,14 @@ ENDPOINTS: Mapping[str, bool] = {
     "/v1/images/edits": True,
     "/v1/images/variations": True,
     "/v1/interpolations": True,
+    "/v1/audio/generations": False,
     "/v1/scores": True,
     "/v1/embeddings": True,
     "/v1/reconstructions": True,
     "/v1/records/generations": False,
     "/v1/levels/generations": False,
+    "/v1/molecules/generations": False,
+    "/v1/music/generations": False,
     "/v1/forecasts": False,
 }
 WINDOW_S = 24 * 3600

@@ -23,6 +23,7 @@ Record = Annotated[
 ]
 Item = Text | Record
 Items = Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
+Given = str | dict[str, Value] | list[int]  # token ids, where an operation takes them
 
 
 class ItemsCall(RequestModel):
@@ -49,7 +50,7 @@ class GivenItems(ItemsCall):
     input: Item | Items
 
     @property
-    def items(self) -> list[str | dict[str, Value]]:
+    def items(self) -> list[Given]:
         return list(self.input) if isinstance(self.input, list) else [self.input]
 
     @property

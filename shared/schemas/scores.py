@@ -46,6 +46,7 @@ class Score(ResponseModel):
     value: float
     standard_error: float | None = Field(default=None, description="of an estimate")
     bits_per_dimension: float | None = Field(default=None, description="of a likelihood or its bound, of 8-bit pixels")
+    bits_per_token: float | None = Field(default=None, description="of a likelihood of tokens, ends included")
     percentile: Percentile | None = Field(default=None, description="0 is stranger than all that the model was shown")
     seed: int | None = Field(default=None, description="gives this very estimate again")
 

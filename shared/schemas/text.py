@@ -104,7 +104,7 @@ class CompletionRequest(SamplingRequest):
         | TokenIdList
         | Annotated[list[TokenIdList], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
     )
-    max_tokens: Count = 16
+    max_tokens: Index = Field(default=16, description="0 with echo: the prompt alone, as where it is only scored")
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool = False
 
@@ -116,6 +116,12 @@ class CompletionRequest(SamplingRequest):
         if isinstance(self.prompt[0], int):
             return [cast(list[int], self.prompt)]
         return cast(list[str] | list[list[int]], self.prompt)
+
+    @model_validator(mode="after")
+    def _an_answer_of_something(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise refusal("max_tokens", "max_tokens may be 0 only where echo is true; else it is at least 1")
+        return self
 
     @model_validator(mode="after")
     def _bounded_rows(self) -> CompletionRequest:

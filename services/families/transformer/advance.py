@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from services.families.transformer.state import RowState
+from services.families.transformer.state import SlotRow
 from services.nn.text.params import RawLogprob
 from services.nn.text.rows import Spoken
 
+RowT = TypeVar("RowT", bound=SlotRow)
+
 
 @dataclass(frozen=True, slots=True)
-class Advance:
-    """One row's step, ready to commit. `fed` tokens entered the cache; `token` was chosen, unless more prompt comes.
+class Advance(Generic[RowT]):
+    """One row's step, ready to commit. `fed` tokens were read or entered the cache; `token` was chosen, unless more of
+    the prompt comes.
 
     `finite` False: the row's values are no numbers, and it has failed.
     """
 
-    row: RowState
+    row: RowT
     fed: int
     finite: bool
     prompt_logprobs: tuple[RawLogprob, ...] = ()
@@ -27,4 +31,4 @@ class Advance:
     def units(self) -> float:
         """Prompt tokens read and tokens made."""
         read = 0 if self.row.decoding else self.fed
-        return float(read + (self.token is not None))
+        return float(read + (self.token is not None and self.row.params.max_new_tokens > 0))

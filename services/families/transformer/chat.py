@@ -1,4 +1,6 @@
-"""Owns the way from chat messages to token ids by the model's own template. Users' text never becomes a special token.
+"""Owns the way from chat messages to token ids, by the model's own template or by its end token alone.
+
+Users' text never becomes a special token.
 
 The ids are those of the template's rendering, as `apply_chat_template` gives them, if the contents added no special
 token to it: that is checked against a rendering with innocent contents. If they did (a user wrote "<|im_end|>"), the
@@ -114,6 +116,28 @@ class ChatEncoder:
                 plain, end = "", stop
             plain += written[end:] + content
         return ids + self._vocabulary.encode(plain)
+
+
+class TurnEncoder:
+    """Turns joined by the end token alone, as DialoGPT (Zhang 2019, arXiv:1911.00536) was trained: no roles."""
+
+    def __init__(self, vocabulary: Vocabulary, end: int) -> None:
+        self._vocabulary, self._end = vocabulary, end
+
+    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Ids of the turns, each with the end token behind it. Raises InvalidRequest for a system message."""
+        ids: list[int] = []
+        for i, message in enumerate(messages):
+            if message.role not in ("user", "assistant"):
+                raise InvalidRequest(
+                    f"This model was trained on turns alone, and takes no {message.role} message.",
+                    param=f"messages[{i}].role",
+                )
+            ids += [*self._vocabulary.encode(message.text), self._end]
+        return ids
+
+    def end_of_turn(self) -> int:
+        return self._end
 
 
 def _mark(index: int) -> str:

@@ -1,154 +1,34 @@
-"""Owns the family's entry: a checkpoint folder becomes a loaded model."""
+"""Owns the family's entry: a checkpoint folder becomes a loaded model of the shape that its entry says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
-import structlog
-import torch
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-from services.engine.contract import Task
 from services.families import LoadedModel
-from services.families.transformer.chat import ChatEncoder
-from services.families.transformer.forward import CausalLM, SlotForward
-from services.families.transformer.loading import (
-    cache_shapes,
-    embedding_rows,
-    keeps_logits,
-    load_model,
-    own_context,
-    read_config,
-    use_slots,
+from services.families.transformer.decoder import load_decoder
+from services.families.transformer.encoder.family import load_embedding, load_masked
+from services.families.transformer.encoder_decoder.family import load_encoder_decoder
+from shared.config.transformer import (
+    AnyTransformer,
+    EmbeddingModel,
+    EncoderDecoderModel,
+    MaskedModel,
+    TransformerModel,
 )
-from services.families.transformer.sampler import SamplerLimits, TransformerSampler
-from services.families.transformer.tasks import ChatTask
-from services.nn.cache_budget import CacheBudget
-from services.nn.device import device_errors
-from services.nn.errors import UnsupportedModel
-from services.nn.kv_cache import SlotCache
-from services.nn.linears import pack_linears, packed_bytes
-from services.nn.text.detokenizer import make_detokenizer
-from services.nn.text.rows import RowText
-from services.nn.text.tasks import (
-    CompletionTask,
-    DetokenizeTask,
-    Generation,
-    TextLimits,
-    TokenizeTask,
-)
-from services.nn.text.tokenizer import Vocabulary
-from shared.config.transformer import TransformerModel
-
-DEFAULT_CONTEXT = 2048
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load(config: TransformerModel, folder: Path) -> LoadedModel:
-    """Load a decoder-only causal LM: config.json, *.safetensors and tokenizer files, already verified.
+def load(config: AnyTransformer, folder: Path) -> LoadedModel:
+    """Load config.json, *.safetensors and tokenizer files, already verified.
 
-    Raises UnsupportedModel for an architecture that the slot cache cannot hold, DeviceFailure if the device fails.
+    Raises UnsupportedModel for a checkpoint of another shape, or that this family cannot run; DeviceFailure if the
+    device fails.
     """
-    with device_errors():
-        pretrained = read_config(folder)
-        dtype, device = _DTYPES[config.dtype], torch.device(config.device)
-        context = _served_context(config, pretrained)
-        model = load_model(folder, pretrained, dtype=dtype, device=device)
-        shapes = cache_shapes(model, context)
-        use_slots(model, shapes)
-        if device.type == "cpu":
-            pack_linears(model)
-    tokenizer = cast(
-        PreTrainedTokenizerBase,
-        AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
-    )
-    budget = CacheBudget(shapes, dtype.itemsize, int(config.cache_memory))
-    return _assemble(config, model, tokenizer, budget, context)
-
-
-def _served_context(config: TransformerModel, pretrained: PreTrainedConfig) -> int:
-    own = own_context(pretrained)
-    return min(config.context_length or DEFAULT_CONTEXT, own)
-
-
-def _assemble(
-    config: TransformerModel,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    budget: CacheBudget,
-    context: int,
-) -> LoadedModel:
-    vocabulary = Vocabulary(tokenizer)
-    width = embedding_rows(model)
-    encoder = ChatEncoder(tokenizer, vocabulary) if tokenizer.chat_template is not None else None
-    limits = _text_limits(config, budget, context, width)
-    cache = SlotCache(budget, model.dtype, model.device)
-    forward = SlotForward(cast(CausalLM, model), cache, keeps_logits=keeps_logits(model), dtype=model.dtype)
-    eos = _eos_ids(model, tokenizer, encoder)
-    sampler = TransformerSampler(
-        forward,
-        cache,
-        RowText(make_detokenizer(vocabulary), eos),
-        SamplerLimits(config.max_batch_size, config.prefill_tokens, width, shares_prefixes=config.prefix_cache),
-    )
-    memory = _memory(model, config, budget, width)
-    structlog.get_logger(__name__).info(
-        "model_loaded", model=config.id, context=limits.context, eos=sorted(eos), memory_mb=memory >> 20
-    )
-    return LoadedModel(
-        sampler=sampler,
-        tasks=_tasks(config, Generation(vocabulary, limits, config.sampling), encoder),
-        memory=memory,
-        limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
-        revision=config.revision,
-    )
-
-
-def _text_limits(config: TransformerModel, budget: CacheBudget, context: int, width: int) -> TextLimits:
-    longest = budget.longest()
-    if longest == 0:
-        raise UnsupportedModel(config.id, f"its cache_memory of {budget.limit} bytes holds no {budget.block} tokens")
-    bound = "" if longest >= context else f"; its cache_memory holds no more than {longest} tokens"
-    return TextLimits(min(context, longest), bound, width)
-
-
-def _tasks(
-    config: TransformerModel, generation: Generation, encoder: ChatEncoder | None
-) -> Mapping[str, Task[Any, Any, Any, Any]]:
-    """Every task that the model does: chat needs a chat template."""
-    vocabulary, limits = generation.vocabulary, generation.limits
-    tasks: dict[str, Task[Any, Any, Any, Any]] = {
-        "completion": CompletionTask(generation),
-        "tokenize": TokenizeTask(vocabulary, limits, encoder, config.id),
-        "detokenize": DetokenizeTask(vocabulary, limits),
-    }
-    return tasks if encoder is None else {"chat": ChatTask(generation, encoder), **tasks}
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoder: ChatEncoder | None) -> frozenset[int]:
-    """Every id that ends an answer: the model's, the tokenizer's, and what the template writes after an answer."""
-    named = [
-        getattr(model.generation_config, "eos_token_id", None),
-        model.config.eos_token_id,
-        tokenizer.eos_token_id,
-        None if encoder is None else encoder.end_of_turn(),
-    ]
-    ids: set[int] = set()
-    for value in named:
-        ids.update(cast("list[int]", value) if isinstance(value, list) else [] if value is None else [cast(int, value)])
-    return frozenset(ids)
-
-
-def _memory(model: PreTrainedModel, config: TransformerModel, budget: CacheBudget, width: int) -> int:
-    """Bytes at most: weights, cache with its growth, and a step's tensors, counted generously."""
-    weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]) + packed_bytes(model)
-    rows = max(config.max_batch_size, config.prefill_tokens)
-    logits = 4 * rows * width * 4  # float32: the logits, and what the choice makes of them
-    hidden = max(getattr(model.config, "intermediate_size", 0) or 0, 4 * cast(int, model.config.hidden_size))
-    activations = 16 * rows * hidden * budget.itemsize
-    # One layer's rows: copied where their slots are not contiguous, and repeated for grouped queries of many tokens.
-    groups = max(1, cast(int, model.config.num_attention_heads) // min(layer.heads for layer in budget.layers))
-    gathered = (1 + groups) * 2 * budget.limit // (2 * len(budget.layers) + 1)
-    return weights + budget.limit + logits + activations + gathered
+    match config:
+        case TransformerModel():
+            return load_decoder(config, folder)
+        case EncoderDecoderModel():
+            return load_encoder_decoder(config, folder)
+        case MaskedModel():
+            return load_masked(config, folder)
+        case EmbeddingModel():
+            return load_embedding(config, folder)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import NewGELUActivation
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from services.families.transformer.forward import CausalLM, SlotForward, Span
+from services.families.transformer.shape import architecture
 from services.nn.attention import SLOT_ATTENTION, register_slot_attention
 from services.nn.cache_budget import CacheBudget, LayerShape
 from services.nn.errors import UnsupportedModel
@@ -28,17 +29,10 @@ _TRIAL = 12  # tokens
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 
 
-def read_config(folder: Path) -> PreTrainedConfig:
-    """The checkpoint's configuration. Raises UnsupportedModel for what is no plain decoder-only causal LM."""
-    config = cast(PreTrainedConfig, AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    name = _architecture(config)
-    if config.is_encoder_decoder:
-        raise UnsupportedModel(name, "it is an encoder-decoder model")
-    if getattr(config, "quantization_config", None) is not None:
-        raise UnsupportedModel(name, "its weights are quantised; convert them to plain safetensors first")
+def check_causal(config: PreTrainedConfig) -> None:
+    """Raises UnsupportedModel for attention that looks ahead."""
     if not getattr(config, "is_causal", True):
-        raise UnsupportedModel(name, "its attention is not causal")
-    return config
+        raise UnsupportedModel(architecture(config), "its attention is not causal")
 
 
 def load_model(folder: Path, config: PreTrainedConfig, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -56,17 +50,17 @@ def load_model(folder: Path, config: PreTrainedConfig, *, dtype: torch.dtype, de
         )
     except ValueError as error:
         if "AutoModelForCausalLM" in str(error):
-            raise UnsupportedModel(_architecture(config), "it is no causal language model") from error
+            raise UnsupportedModel(architecture(config), "it is no causal language model") from error
         raise
     model = cast(PreTrainedModel, cast(torch.nn.Module, model).to(device).eval())
     model.requires_grad_(False)
     kind = getattr(model.generation_config, "cache_implementation", None)
     if kind not in (None, "dynamic", "static"):
-        raise UnsupportedModel(_architecture(config), f"it asks for a cache of kind '{kind}'")
+        raise UnsupportedModel(architecture(config), f"it asks for a cache of kind '{kind}'")
     parameters = inspect.signature(model.forward).parameters
     for needed in ("position_ids", "attention_mask", "past_key_values"):
         if needed not in parameters:
-            raise UnsupportedModel(_architecture(config), f"its forward takes no {needed}")
+            raise UnsupportedModel(architecture(config), f"its forward takes no {needed}")
     return model
 
 
@@ -80,12 +74,26 @@ def embedding_rows(model: PreTrainedModel) -> int:
     return cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
 
 
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_of_turn: int | None) -> frozenset[int]:
+    """Every id that ends an answer: the model's, the tokenizer's, and what a chat's turns end with."""
+    named = [
+        getattr(model.generation_config, "eos_token_id", None),
+        model.config.eos_token_id,
+        tokenizer.eos_token_id,
+        end_of_turn,
+    ]
+    ids: set[int] = set()
+    for value in named:
+        ids.update(cast("list[int]", value) if isinstance(value, list) else [] if value is None else [cast(int, value)])
+    return frozenset(ids)
+
+
 def own_context(config: PreTrainedConfig) -> int:
     """The longest sequence that the model was made for, in tokens, with positions that no batch-mate can change."""
     text = config.get_text_config(decoder=True)
     longest = getattr(text, "max_position_embeddings", None)
     if not isinstance(longest, int):
-        raise UnsupportedModel(_architecture(config), "its configuration names no max_position_embeddings")
+        raise UnsupportedModel(architecture(config), "its configuration names no max_position_embeddings")
     rope = getattr(text, "rope_parameters", None) or {}
     # These rescale all positions of a batch once its longest row passes the original length.
     if rope.get("rope_type") in ("dynamic", "longrope"):
@@ -95,7 +103,7 @@ def own_context(config: PreTrainedConfig) -> int:
 
 def cache_shapes(model: PreTrainedModel, context: int) -> list[LayerShape]:
     """Each layer's cache, as the model itself fills one. Raises UnsupportedModel for layers of another kind."""
-    name = _architecture(model.config)
+    name = architecture(model.config)
     cache = DynamicCache(config=model.config)
     for layer in cache.layers:
         kind = type(layer)
@@ -136,7 +144,7 @@ def use_slots(model: PreTrainedModel, shapes: Sequence[LayerShape]) -> None:
     difference = (plain[-len(slots) :] - slots).abs().max().item() / max(spread, 1e-6)
     if not difference <= _TOLERANCE[model.dtype]:
         raise UnsupportedModel(
-            _architecture(model.config),
+            architecture(model.config),
             f"reading piece by piece through the slot cache changes its logits (by {difference:.2g} of their spread)",
         )
 
@@ -162,13 +170,9 @@ def _through_slots(model: PreTrainedModel, shapes: Sequence[LayerShape], ids: li
         last = forward.last_logits([Span(0, len(ids) - 1, ids[-1:]), Span(1, 4, ids[4:5])])[:1]
     except (TypeError, RuntimeError, NotImplementedError, IndexError) as error:
         reason = f"it does not run on the slot cache: {error}"
-        raise UnsupportedModel(_architecture(model.config), reason) from error
+        raise UnsupportedModel(architecture(model.config), reason) from error
     return torch.cat([read, last])
 
 
 def _trial_ids(model: PreTrainedModel) -> Tensor:
     return torch.arange(7, 7 + 31 * _TRIAL, 31, device=model.device)[None] % embedding_rows(model)
-
-
-def _architecture(config: Any) -> str:
-    return next(iter(getattr(config, "architectures", None) or []), type(config).__name__)

@@ -122,7 +122,7 @@ class TransformerSampler:
         if row.blocks and not rest:
             self._prefixes.keep(row.blocks[:count], row.slot)
 
-    def _decode(self, rows: Sequence[RowState]) -> list[Advance]:
+    def _decode(self, rows: Sequence[RowState]) -> list[Advance[RowState]]:
         """One token for every row whose prompt is read."""
         decoding = sorted((row for row in rows if row.decoding), key=lambda row: row.slot)
         if not decoding:
@@ -130,7 +130,7 @@ class TransformerSampler:
         spans = [self._span(row) for row in decoding]
         return self._advance(decoding, spans, self.forward.last_logits(spans), [()] * len(spans))
 
-    def _read(self, rows: Sequence[RowState]) -> list[Advance]:
+    def _read(self, rows: Sequence[RowState]) -> list[Advance[RowState]]:
         """A piece of some prompts, those read longest ago first; a row that reads its last piece makes a token."""
         waiting = [row for row in rows if not row.decoding]
         reading = [
@@ -167,7 +167,7 @@ class TransformerSampler:
         spans: Sequence[Span],
         logits: Tensor,
         scores: Sequence[tuple[RawLogprob, ...]],
-    ) -> list[Advance]:
+    ) -> list[Advance[RowState]]:
         """Choose each row's token from its last logits (R, V), unless more of its prompt comes."""
         speaks = [
             row.length + len(span.tokens) >= len(row.params.prompt) for row, span in zip(rows, spans, strict=True)
@@ -176,7 +176,7 @@ class TransformerSampler:
             row.choice(self._text.eos) if speaking else _NO_CHOICE for row, speaking in zip(rows, speaks, strict=True)
         ]
         chosen = choose_tokens(logits, choices)
-        moves: list[Advance] = []
+        moves: list[Advance[RowState]] = []
         for i, (row, span) in enumerate(zip(rows, spans, strict=True)):
             fed = len(span.tokens)
             if not (chosen.finite[i] and speaks[i]):
@@ -187,7 +187,7 @@ class TransformerSampler:
             moves.append(Advance(row, fed, True, scores[i], token, self._text.speak(row, token, logprob, scores[i])))
         return moves
 
-    def _commit(self, move: Advance) -> None:
+    def _commit(self, move: Advance[RowState]) -> None:
         """The only place that changes rows. A row that is not finite keeps its mark, and is wiped when it leaves.
 
         Refuses nothing: what could be wrong with a move (a token outside the vocabulary) is ruled out where it is made.
@@ -208,7 +208,7 @@ class TransformerSampler:
             self.table.promote(row)
 
 
-def _output(state: State, move: Advance | None) -> StepOutput[Chunk]:
+def _output(state: State, move: Advance[RowState] | None) -> StepOutput[Chunk]:
     if isinstance(state, ReadyState):
         return StepOutput(state.params.answer, FinishReason.STOP, state.params.cost)
     if move is None:

@@ -17,18 +17,33 @@ class ReadyState:
 
 
 @dataclass(slots=True, eq=False)
-class RowState(TextRow):
-    """A generating row. Only a step's commit changes it, but for `dirty`.
+class SlotRow(TextRow):
+    """A generating row that has a slot. Only a step's commit changes it, but for `dirty`.
 
-    `length` tokens are in the cache. `blocks` names the whole blocks of the prompt (`block_keys`); none where prefixes
-    are not shared.
+    `length` tokens that the model has read or made are in the cache.
     """
 
-    blocks: tuple[bytes, ...] = ()
     slot: int = -1
     length: int = 0
     read_at: int = 0  # the step that last read a piece of the prompt, or that the row started at
-    dirty: bool = False  # cells past `length` may hold anything, nan included
+    dirty: bool = False  # cells past those may hold anything, nan included
+
+    @property
+    def cells(self) -> int:
+        """How many of its slot the row has filled."""
+        return self.length
+
+    @property
+    def room(self) -> int:
+        """How many it can come to fill."""
+        return self.params.length
+
+
+@dataclass(slots=True, eq=False)
+class RowState(SlotRow):
+    """A row of a decoder. `blocks` names the whole blocks of its prompt (`block_keys`); none if none are shared."""
+
+    blocks: tuple[bytes, ...] = ()
 
 
 class SlotTable:
@@ -39,37 +54,37 @@ class SlotTable:
 
     def __init__(self, cache: SlotCache) -> None:
         self._cache = cache
-        self._rows: list[RowState] = []
+        self._rows: list[SlotRow] = []
         self._decoding = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def join(self, row: RowState, max_slots: int) -> None:
+    def join(self, row: SlotRow, max_slots: int) -> None:
         """Give a new row the slot behind the last one, growing the cache to hold the longest final length."""
         rows = [*self._rows, row]
         self._cache.reserve(
             len(rows),
-            max(each.params.length for each in rows),
+            max(each.room for each in rows),
             max_slots=max_slots,
             used=len(self._rows),
-            used_length=max((each.length for each in self._rows), default=0),
+            used_length=max((each.cells for each in self._rows), default=0),
         )
         row.slot = len(self._rows)
         self._rows = rows
 
-    def promote(self, row: RowState) -> None:
+    def promote(self, row: SlotRow) -> None:
         """The row's prompt is read: it changes places with the first row that still reads."""
         other = self._rows[self._decoding]
         if other is not row:
-            whole = row.dirty or other.dirty  # what lies past the length must leave with its row, to be wiped
-            length = self._cache.capacity if whole else max(row.length, other.length)
+            whole = row.dirty or other.dirty  # what lies past what is held must leave with its row, to be wiped
+            length = self._cache.capacity if whole else max(row.cells, other.cells)
             self._cache.swap_rows(row.slot, other.slot, length)
             row.slot, other.slot = other.slot, row.slot
             self._rows[row.slot], self._rows[other.slot] = row, other
         self._decoding += 1
 
-    def leave(self, row: RowState) -> None:
+    def leave(self, row: SlotRow) -> None:
         """Free a row's slot; the last decoding row, then the last row, fill the gap. The last row out frees all."""
         if row.dirty:
             self._cache.wipe_row(row.slot)
@@ -88,7 +103,7 @@ class SlotTable:
         """Put the row of one slot over the gap at another; the source is the gap then, and holds finite values."""
         if source != target:
             mover = self._rows[source]
-            self._cache.copy_row(source, target, mover.length)
+            self._cache.copy_row(source, target, mover.cells)
             if mover.dirty:
                 self._cache.wipe_row(source)
             self._rows[target], mover.slot = mover, target

@@ -91,8 +91,14 @@ class RowText:
         return self._detokenizer.start(params.prompt)
 
     def speak(self, row: TextRow, token: int, logprob: RawLogprob | None, prompt: Sequence[RawLogprob]) -> Spoken:
-        """Add the token to the row's answer. An end token is counted, but is no text and has no log-probability."""
+        """Add the token to the row's answer. An end token is counted, but is no text and has no log-probability.
+
+        Of a row that is to make no token, the answer is its prompt: the token is not heeded.
+        """
         params = row.params
+        if params.max_new_tokens == 0:
+            chunk = self._chunk(row, 0, "", (), prompt)
+            return Spoken(row.text, "", 0, (), "", chunk, FinishReason.LENGTH)
         made = row.generated + 1
         ended = token in self._eos and not params.ignore_eos
         last = ended or made == params.max_new_tokens
@@ -123,7 +129,7 @@ class RowText:
         self, row: TextRow, made: int, text: str, given: tuple[RawLogprob, ...], prompt: Sequence[RawLogprob]
     ) -> TextChunk:
         params = row.params
-        if made == 1 and params.echo is not None:
+        if made <= 1 and params.echo is not None:
             text = params.echo + text
             given = (*self._placed(params, prompt), *given)
         logprobs = None if params.logprobs is None else given

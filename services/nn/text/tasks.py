@@ -198,6 +198,7 @@ class TokenizeTask:
     limits: TextLimits
     encoder: ConversationEncoder | None
     model: str
+    others: tuple[str, ...] = ("completion",)  # what a model without chat does
 
     def prepare(self, request: TokenizeRequest, salt: str = "") -> list[ReadyParams]:
         if request.messages is None:
@@ -205,7 +206,7 @@ class TokenizeTask:
             self._check_text(len(prompt), param)
             ids = self.vocabulary.encode(prompt, add_special_tokens=request.add_special_tokens)
         elif self.encoder is None:
-            raise UnsupportedTask(model=self.model, task="chat", tasks=("completion", "tokenize", "detokenize"))
+            raise UnsupportedTask(model=self.model, task="chat", tasks=(*self.others, "tokenize", "detokenize"))
         else:
             param = "messages"
             self._check_text(sum(len(message.text) for message in request.messages), param)

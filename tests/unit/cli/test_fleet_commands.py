@@ -88,7 +88,7 @@ def test_a_fleet_that_does_not_start_ends_with_its_own_words(run: Run, fleets: F
     [
         ("services: []", "services: "),
         ("services: [{name: chat, family: oracle, models: []}]", "oracle"),
-        (MODELS.format(folder="/x").replace("id:", "idd:"), ".models.0.id"),
+        (MODELS.format(folder="/x").replace("id:", "idd:"), ".models.0.decoder.id"),
         ("services: [", "is not YAML"),
     ],
 )

@@ -14,19 +14,24 @@ from pydantic import BaseModel
 from shared.calls import Call
 from shared.config.models import FleetConfig
 from shared.events import Accepted, Finished, Item, RowEvent
+from shared.schemas.audio import AudioGenerationRequest, SpeechRequest
 from shared.schemas.embeddings import Embedding, EmbeddingRequest
 from shared.schemas.forecasts import Forecast, ForecastRequest, QuantilePath
 from shared.schemas.images import ImageRequest
 from shared.schemas.items import ItemsCall
 from shared.schemas.levels import Level, LevelGenerationRequest
+from shared.schemas.molecules import Molecule, MoleculeGenerationRequest
+from shared.schemas.music import MusicGenerationRequest, Tune
 from shared.schemas.reconstructions import Reconstruction, ReconstructionRequest
 from shared.schemas.records import RecordGenerationRequest, RecordRow
 from shared.schemas.scores import Score, ScoreRequest
+from tests.unit.gateway.audio_fakes import sound
 from tests.unit.gateway.fakes import MODEL, FakeDispatcher, Gateway, make_gateway, report, speak
 from tests.unit.gateway.image_fakes import FLEET_WITH_IMAGES, PAINTER, draw
 
 SCORES, EMBEDDINGS, RECONSTRUCTIONS = "/v1/scores", "/v1/embeddings", "/v1/reconstructions"
 RECORDS, LEVELS, FORECASTS = "/v1/records/generations", "/v1/levels/generations", "/v1/forecasts"
+MOLECULES, MUSIC = "/v1/molecules/generations", "/v1/music/generations"
 MANY = 10_000
 PERSON = {"age": 40, "note": "x"}
 SERIES = {"values": [1.0, 2.0]}
@@ -35,7 +40,7 @@ UNITS = 2.5  # of each item
 MESSAGES = 20
 COLUMNS = b'{"columns":[{"name":"age","type":"integer","minimum":0,"maximum":99},{"name":"note","type":"category"}]}'
 NOTES = ("plain", 'said "so"', "one, two", "first\nsecond", "naïve ☃", None)
-TASKS = ("score", "embedding", "reconstruction", "record", "level", "forecast")
+TASKS = ("score", "embedding", "reconstruction", "record", "level", "molecule", "music", "forecast", "sound", "speech")
 FLEET_WITH_LISTS = FleetConfig.model_validate(
     {
         "services": [
@@ -88,10 +93,31 @@ def _(body: LevelGenerationRequest, row: int) -> BaseModel:
 
 
 @thing.register
+def _(body: MoleculeGenerationRequest, row: int) -> BaseModel:
+    return Molecule(index=0, smiles="C(" * row + "C", valid=row == 0, qed=None if row else 0.5, attempts=1, seed=row)
+
+
+@thing.register
+def _(body: MusicGenerationRequest, row: int) -> BaseModel:
+    return Tune(
+        index=0,
+        genre=body.genre or "reel",
+        key=body.key or "G",
+        meter="4/4",
+        bars=body.bars,
+        tempo=body.tempo or 100,
+        seconds=0.5 * row,
+        valid=True,
+        seed=row,
+        abc="X:1\nK:G\nG|]\n",
+    )
+
+
+@thing.register
 def _(body: ForecastRequest, row: int) -> BaseModel:
-    times = body.times or [float(i) for i in range(body.horizon or 0)]
-    path = QuantilePath(level=0.5, values=times)
-    return Forecast(index=0, times=times, mean=times, quantiles=[path], samples=1, seed=row)
+    values = [float(i) for i in range(body.horizon or len(body.times or ()))]
+    path = QuantilePath(level=0.5, values=values)
+    return Forecast(index=0, times=body.times or values, mean=values, quantiles=[path], samples=1, seed=row)
 
 
 def item(body: ItemsCall, row: int) -> Item:
@@ -122,6 +148,8 @@ async def answer(call: Call) -> AsyncGenerator[list[RowEvent], None]:
     """As a model of each kind would."""
     body = call.body
     script = appraise if isinstance(body, ItemsCall) else draw if isinstance(body, ImageRequest) else speak
+    if isinstance(body, SpeechRequest | AudioGenerationRequest):
+        script = sound
     async for batch in script(call):
         yield batch
 

@@ -38,11 +38,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/images/edits": {"model": PAINTER, "prompt": "a", "image": PICTURE},
     "/v1/images/variations": {"model": PAINTER, "image": PICTURE},
     "/v1/interpolations": {"model": PAINTER, "start": {"seed": 1}, "end": {"seed": 2}, "frames": 2},
+    "/v1/audio/generations": {"model": APPRAISER, "prompt": "kick", "n": 2},
     "/v1/scores": {"model": APPRAISER, "input": [PICTURE, {"age": 40}]},
     "/v1/embeddings": {"model": APPRAISER, "input": "a"},
     "/v1/reconstructions": {"model": APPRAISER, "input": [PICTURE]},
     "/v1/records/generations": {"model": APPRAISER, "n": 3},
     "/v1/levels/generations": {"model": APPRAISER},
+    "/v1/molecules/generations": {"model": APPRAISER, "n": 2},
+    "/v1/music/generations": {"model": APPRAISER, "n": 2},
     "/v1/forecasts": {"model": APPRAISER, "input": {"values": [1.0, 2.0]}, "horizon": 2},
 }
 

@@ -23,6 +23,8 @@ from shared.schemas.embeddings import Embedding, EmbeddingRequest, Embeddings
 from shared.schemas.forecasts import Forecast, ForecastRequest, Forecasts
 from shared.schemas.items import ItemsEnd
 from shared.schemas.levels import Level, LevelGenerationRequest, Levels
+from shared.schemas.molecules import COLUMNS, Molecule, MoleculeGenerationRequest, Molecules
+from shared.schemas.music import MusicGenerationRequest, Tune, Tunes
 from shared.schemas.reconstructions import Reconstruction, ReconstructionRequest, Reconstructions
 from shared.schemas.records import RecordGenerationRequest, RecordRow, Records
 from shared.schemas.scores import Score, ScoreRequest, Scores
@@ -35,6 +37,8 @@ from tests.unit.gateway.list_fakes import (
     FORECASTS,
     LEVELS,
     MANY,
+    MOLECULES,
+    MUSIC,
     NOTES,
     PERSON,
     RECONSTRUCTIONS,
@@ -55,10 +59,12 @@ OPERATIONS = [
     (RECONSTRUCTIONS, GIVEN, "reconstruction", ReconstructionRequest, Reconstruction, Reconstructions),
     (RECORDS, {"n": 3}, "record", RecordGenerationRequest, RecordRow, Records),
     (LEVELS, {"n": 3}, "level", LevelGenerationRequest, Level, Levels),
+    (MOLECULES, {"n": 3}, "molecule", MoleculeGenerationRequest, Molecule, Molecules),
+    (MUSIC, {"n": 3, "genre": "jig"}, "music", MusicGenerationRequest, Tune, Tunes),
     (FORECASTS, {"input": [SERIES] * 3, "horizon": 2}, "forecast", ForecastRequest, Forecast, Forecasts),
 ]
 IDS = [task for _, _, task, *_ in OPERATIONS]
-BULKY = {"reconstruction", "level"}
+BULKY = {"reconstruction", "level", "molecule", "music"}
 
 
 @pytest.fixture
@@ -213,6 +219,13 @@ async def test_a_table_has_a_header_and_quotes_what_needs_it(gateway: Gateway) -
     assert response.text.startswith('age,note\r\n0,plain\r\n1,"said ""so"""\r\n2,"one, two"\r\n3,"first\nsecond"\r\n')
     rows = list(csv.DictReader(io.StringIO(response.text, newline="")))
     assert [(row["age"], row["note"]) for row in rows] == [(str(i), note or "") for i, note in enumerate(NOTES)]
+
+
+async def test_a_table_of_molecules_has_a_column_for_each_field(gateway: Gateway) -> None:
+    response = await post(gateway, MOLECULES, asked(n=2, format="csv"))
+    rows = list(csv.DictReader(io.StringIO(response.text, newline="")))
+    assert [tuple(row) for row in rows] == [COLUMNS] * 2
+    assert [(row["smiles"], row["valid"], row["qed"]) for row in rows] == [("C", "True", "0.5"), ("C(C", "False", "")]
 
 
 async def test_the_usage_of_a_table_is_counted(gateway: Gateway) -> None:

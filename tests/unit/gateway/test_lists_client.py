@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import numpy as np
 import openai
@@ -54,7 +55,10 @@ async def test_images_and_dimensions_go_along(client: openai.AsyncOpenAI, gatewa
     assert (call.task, call.body.input, call.body.dimensions) == ("embedding", [picture], 1)  # type: ignore[attr-defined]
 
 
-async def test_tokens_are_no_input(client: openai.AsyncOpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await client.embeddings.create(model=APPRAISER, input=[[1, 2, 3]])
-    assert (caught.value.param, caught.value.code) == ("input[0]", "invalid_type")
+@pytest.mark.parametrize(("given", "items"), [([1, 2, 3], [[1, 2, 3]]), ([[1, 2], [3]], [[1, 2], [3]])])
+async def test_token_ids_go_along_one_list_an_item(
+    client: openai.AsyncOpenAI, gateway: Gateway, given: Any, items: list[list[int]]
+) -> None:
+    await client.embeddings.create(model=APPRAISER, input=given, encoding_format="float")
+    ((_, call),) = gateway.dispatcher.calls
+    assert call.body.items == items  # type: ignore[attr-defined]

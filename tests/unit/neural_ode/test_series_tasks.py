@@ -39,6 +39,24 @@ def test_a_horizon_goes_on_by_the_last_interval(series: LoadedModel) -> None:
     assert row.times == (10.0, 12.0, 14.0)
 
 
+def test_timestamps_are_days_apart_and_come_back_as_they_came(series: LoadedModel) -> None:
+    ends = ["05-31", "06-30", "07-31", "08-31", "09-30", "10-31", "11-30", "12-31"]
+    months = [f"2023-{end}" for end in ends]
+    (row,) = rows_of(series, input={"values": VALUES, "times": months}, horizon=2)
+    assert row.times == ("2024-01-31", "2024-02-29")
+    days = torch.tensor([30.0, 31, 31, 30, 31, 30, 31])
+    assert torch.allclose(row.series.observations[1:, 1], days / days.mean())
+    (asked,) = rows_of(series, input={"values": VALUES, "times": months}, times=["2024-01-12"])
+    assert asked.times == ("2024-01-12",)
+    assert sum(asked.grid.widths) == pytest.approx(12 / days.mean().item())
+
+
+def test_a_period_is_refused_as_it_would_be_ignored(series: LoadedModel) -> None:
+    with pytest.raises(InvalidRequest, match="takes no period") as caught:
+        rows_of(series, input=[{"values": VALUES, "period": 4}])
+    assert (caught.value.param, caught.value.code) == ("input[0].period", "unsupported_parameter")
+
+
 def test_a_forecast_reaches_the_client_as_asked(series: LoadedModel) -> None:
     (row,) = rows_of(series, input={"values": VALUES, "times": TIMES}, times=[7.5, 9.0], quantiles=[0.25, 0.5], seed=4)
     (chunk,) = told(series, [row])

@@ -14,27 +14,27 @@ from services.families.neural_ode.series.data import (
     Window,
     draw_window,
     held_out_windows,
-    read_records,
+    lasts_of,
     read_statsmodels,
-    write_records,
 )
 from services.families.neural_ode.series.evaluation import evaluate_latent_ode
-from services.families.neural_ode.series.forecasting import Batch, crps, decoded_paths, negative_log_likelihood
+from services.families.neural_ode.series.forecasting import Batch, decoded_paths, negative_log_likelihood
 from services.families.neural_ode.series.held_out import SAMPLE, read_windows, write_windows
 from services.families.neural_ode.series.model import LatentOde
 from services.families.neural_ode.series.scaling import scale_series
 from services.families.neural_ode.series.training import LatentOdeTraining
 from services.families.neural_ode.train import SeriesOde
 from services.nn.weights import save_model
+from services.training.series_data import read_records, write_records
 from tests.unit.neural_ode.tiny import SERIES, make_latent_ode, make_records
 
 
 def test_parts_of_a_series_follow_one_another_and_no_window_tells_of_another_part() -> None:
     for record in make_records():
         draws = torch.Generator().manual_seed(0)
-        ends = {part: record.end(part) for part in ("training", "validation", "held_out")}
+        ends = {part: record.part(part).stop for part in ("training", "validation", "held_out")}
         for part, start in (("training", 0), ("validation", ends["training"]), ("held_out", ends["validation"])):
-            for last in record.lasts(part)[:: max(1, len(record.lasts(part)) // 10)]:
+            for last in lasts_of(record, part)[:: max(1, len(lasts_of(record, part)) // 10)]:
                 window = draw_window(record, last, part, 40.0, draws)
                 assert len(window.times) >= FEWEST
                 assert window.times[-1] == record.times[last]
@@ -67,15 +67,6 @@ def test_scaling_goes_there_and_back() -> None:
     assert scaled.observations[:, 1].tolist() == [0.0, 0.5, 1.5]
     assert scaled.values_of(scaled.observations[:, 0]).tolist() == pytest.approx([5, 7, 9])
     assert scaled.times_of([16.0]) == [1.0]
-
-
-def test_the_score_of_sorted_draws_is_that_of_all_pairs() -> None:
-    draws = torch.randn(2, 30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    values = torch.tensor([[0.0, 1.0, -2.0], [0.5, 0.1, 3.0]]).double()
-    pairs = (draws[:, :, None] - draws[:, None]).abs().mean((1, 2)) / 2
-    expected = (draws - values[:, None]).abs().mean(1) - pairs
-    assert torch.allclose(crps(draws, values), expected)
-    assert torch.allclose(crps(draws[:, :1], values), (draws[:, 0] - values).abs())
 
 
 def test_the_loss_is_the_mixture_s_of_the_paths_and_padding_does_not_count() -> None:
@@ -118,7 +109,7 @@ def test_a_short_training_learns_the_windows_that_it_sees(monkeypatch: pytest.Mo
 def test_series_of_unlike_lengths_come_equally_often() -> None:
     records = make_records()
     run = LatentOdeTraining(SERIES, records, 0)
-    assert run.examples == 2 * max(len(record.lasts("training")) for record in records)
+    assert run.examples == 2 * max(len(lasts_of(record, "training")) for record in records)
 
 
 def test_an_evaluation_has_every_figure_beside_its_naive_forecast(

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from services.families.neural_ode.images.model import FlowConfig, VelocityField
-from services.families.neural_ode.series.data import Record
 from services.families.neural_ode.series.model import LatentOde, SeriesConfig
 from services.nn.classes import ImageClass
 from services.nn.percentiles import write_known
 from services.nn.weights import save_model
 from services.training.image_data import write_split
+from services.training.series_data import Record
 from shared.config.neural_ode import OdeImageModel, OdeSeriesModel
 
 FLOW = FlowConfig(

@@ -12,10 +12,9 @@ from transformers import PreTrainedModel
 
 from services.engine.contract import FinishReason
 from services.families.transformer.family import load
-from services.families.transformer.sampler import TransformerSampler
-from services.families.transformer.state import RowState
+from services.families.transformer.state import SlotRow
 from services.nn.text.params import GenerateParams, SamplingOptions
-from shared.config.transformer import TransformerModel
+from shared.config.transformer import EncoderDecoderModel, TransformerModel
 from shared.events import TextDelta
 
 GREEDY = SamplingOptions(temperature=0)
@@ -44,7 +43,7 @@ class Answer:
 
 @dataclass
 class Loaded:
-    sampler: TransformerSampler
+    sampler: Any
     tasks: Any
     memory: int
     limits: Any
@@ -75,7 +74,7 @@ class Loaded:
         outputs = self.sampler.step([state for _, state in items])
         for (i, state), made, output in zip(items, before, outputs, strict=True):
             answer = answers[i]
-            if isinstance(state, RowState) and state.generated > made:
+            if isinstance(state, SlotRow) and state.generated > made:
                 answer.tokens.append(cast(int, state.token))
             answer.units += output.units
             if output.chunk is not None:
@@ -90,8 +89,15 @@ class Loaded:
 def load_folder(folder: Path, **options: Any) -> Loaded:
     options = {"cache_memory": 64 * 2**20, "prefill_tokens": 16, "max_batch_size": 16, **options}
     loaded = load(TransformerModel(id="tiny", source=f"file://{folder}", **options), folder)
-    sampler = cast(TransformerSampler, loaded.sampler)
-    return Loaded(sampler, loaded.tasks, loaded.memory, loaded.limits, folder)
+    return Loaded(loaded.sampler, loaded.tasks, loaded.memory, loaded.limits, folder)
+
+
+def load_pair(folder: Path, **options: Any) -> Loaded:
+    """An encoder-decoder."""
+    options = {"cache_memory": 4 * 2**20, "encode_tokens": 64, "max_batch_size": 8, **options}
+    config = EncoderDecoderModel(id="tiny", source=f"file://{folder}", kind="encoder_decoder", **options)
+    loaded = load(config, folder)
+    return Loaded(loaded.sampler, loaded.tasks, loaded.memory, loaded.limits, folder)
 
 
 def greedy_tokens(model: PreTrainedModel, prompt: Sequence[int], new: int, eos: int | None = None) -> list[int]:

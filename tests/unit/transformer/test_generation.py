@@ -19,18 +19,33 @@ Reference = Callable[[Path], PreTrainedModel]
 EOS = 2
 
 
+PROMPTS = random_prompts(16, longest=100)
+NEW = [3 + i for i in range(16)]
+
+
+@pytest.fixture(scope="module")
+def generated(folders: Callable[..., Path], reference: Reference) -> Callable[[str], list[list[int]]]:
+    """What `generate` makes of each prompt alone, computed once for each architecture."""
+    made: dict[str, list[list[int]]] = {}
+
+    def generate(architecture: str) -> list[list[int]]:
+        if architecture not in made:
+            model = reference(folders(architecture))
+            made[architecture] = [greedy_tokens(model, p, n, eos=EOS) for p, n in zip(PROMPTS, NEW, strict=True)]
+        return made[architecture]
+
+    return generate
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("stagger", [0, 3])
 def test_greedy_rows_in_a_batch_equal_generate(
-    folders: Callable[..., Path], reference: Reference, architecture: str, stagger: int
+    folders: Callable[..., Path], generated: Callable[[str], list[list[int]]], architecture: str, stagger: int
 ) -> None:
     loaded = load_folder(folders(architecture))
-    prompts = random_prompts(16, longest=100)
-    lengths = [8 + 3 * i for i in range(16)]
-    rows = [loaded.row(p, n, sampling=GREEDY) for p, n in zip(prompts, lengths, strict=True)]
-    model = reference(loaded.folder)
-    for answer, prompt, new in zip(loaded.run(rows, stagger=stagger), prompts, lengths, strict=True):
-        expected = greedy_tokens(model, prompt, new, eos=EOS)
+    rows = [loaded.row(p, n, sampling=GREEDY) for p, n in zip(PROMPTS, NEW, strict=True)]
+    answers = loaded.run(rows, stagger=stagger)
+    for answer, prompt, expected in zip(answers, PROMPTS, generated(architecture), strict=True):
         assert answer.tokens == expected
         assert answer.finish is (FinishReason.STOP if expected[-1] == EOS else FinishReason.LENGTH)
         assert answer.units == len(prompt) + len(expected)
@@ -43,9 +58,9 @@ def test_packed_linears_generate_the_same_tokens(
     shape = {"n_embd": 256, "n_layer": 2} if architecture == "gpt2" else {"hidden_size": 256, "intermediate_size": 512}
     loaded = load_folder(folders(architecture, embeddings=2048, **shape))
     prompts = random_prompts(6, longest=40)
-    rows = [loaded.row(p, 20, sampling=GREEDY, ignore_eos=True) for p in prompts]
+    rows = [loaded.row(p, 8, sampling=GREEDY, ignore_eos=True) for p in prompts]
     for answer, prompt in zip(loaded.run(rows), prompts, strict=True):
-        assert answer.tokens == greedy_tokens(reference(loaded.folder), prompt, 20)
+        assert answer.tokens == greedy_tokens(reference(loaded.folder), prompt, 8)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -57,13 +72,13 @@ def test_a_seeded_row_samples_the_same_alone_and_among_fifteen_others(
     shaped = SamplingOptions(temperature=0.9, top_k=40, top_p=0.95, min_p=0.01, frequency_penalty=0.5)
     prompts = random_prompts(16, longest=60, seed=1)
     rows = [
-        loaded.row(p, 30, seed=i, sampling=hot if i % 2 else shaped, ignore_eos=True) for i, p in enumerate(prompts)
+        loaded.row(p, 12, seed=i, sampling=hot if i % 2 else shaped, ignore_eos=True) for i, p in enumerate(prompts)
     ]
     together = loaded.run(rows)
     for i in (0, 1, 14, 15):
         (alone,) = loaded.run([rows[i]])
         assert alone.tokens == together[i].tokens
-    assert together[1].tokens != loaded.run([loaded.row(prompts[1], 30, seed=99, sampling=hot)])[0].tokens
+    assert together[1].tokens != loaded.run([loaded.row(prompts[1], 12, seed=99, sampling=hot)])[0].tokens
 
 
 def test_a_prompt_read_piecewise_gives_the_logits_of_the_whole(folders: Callable[..., Path]) -> None:

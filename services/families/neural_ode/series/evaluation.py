@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.families.neural_ode.series.data import Record, Window, held_out_windows
-from services.families.neural_ode.series.forecasting import Batch, crps, decoded_paths
+from services.families.neural_ode.series.data import Window, held_out_windows
+from services.families.neural_ode.series.forecasting import Batch, decoded_paths
 from services.families.neural_ode.series.held_out import read_windows
 from services.families.neural_ode.series.model import LatentOde, SeriesConfig
 from services.families.neural_ode.series.plots import forecast_sheet
 from services.nn.weights import load_model
 from services.training.recipe import Evaluation, Figure
+from services.training.series_data import Record
+from services.training.series_figures import crps
 
 WINDOWS = 40  # of each series
 _PATHS = 100  # as served

@@ -73,15 +73,3 @@ def negative_log_likelihood(means: Tensor, spreads: Tensor, batch: Batch) -> Ten
     density = torch.distributions.Normal(means, spreads).log_prob(batch.values[:, None])  # (B, K, T)
     whole = (density * batch.weights[:, None]).sum(2).logsumexp(1) - torch.tensor(float(means.shape[1])).log()
     return -(whole / batch.weights.sum(1)).mean()
-
-
-def crps(draws: Tensor, values: Tensor) -> Tensor:
-    """Continuous ranked probability score E|X - x| - E|X - X'| / 2 (Gneiting & Raftery 2007), of sorted draws.
-
-    draws (B, K, T), values (B, T) -> (B, T), in their unit; of a single draw it is the absolute error.
-    """
-    count = draws.shape[1]
-    ordered = draws.sort(dim=1).values
-    ranks = 2 * torch.arange(count, dtype=draws.dtype) - count + 1  # sum of |X - X'| over pairs, by rank
-    spread = (ordered * ranks[None, :, None]).sum(1) / count**2
-    return (draws - values[:, None]).abs().mean(1) - spread

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.families.neural_ode.series.scaling import ScaledSeries
+from services.nn.forecasts import Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class ForecastParams:
     """One series: what was observed, at which `times` (the client's) it is told, and how it is said."""
 
     series: ScaledSeries
-    times: tuple[float, ...]
+    times: Times
     grid: Grid
     quantiles: tuple[float, ...]
     samples: int

@@ -16,6 +16,7 @@ from services.families.neural_ode.series.model import LatentOde
 from services.families.neural_ode.series.params import ForecastParams
 from services.families.neural_ode.solvers import METHODS, take_step
 from services.nn.device import device_errors
+from services.nn.forecasts import quantiles_of
 from services.nn.rng import derive_seed, row_generator
 
 BLOCK = 8  # solver steps of an engine's step
@@ -157,6 +158,5 @@ def _output(row: SeriesRow, after: Progress) -> Output:
 def _forecast(params: ForecastParams, done: Progress) -> ForecastChunk:
     series = params.series
     means = series.values_of(torch.stack(done.means).double().mean(1))  # (T,)
-    levels = torch.tensor(params.quantiles, dtype=torch.float64)
-    quantiles = series.values_of(torch.quantile(torch.stack(done.drawn).double().cpu(), levels, dim=1))  # (Q, T)
+    quantiles = series.values_of(quantiles_of(torch.stack(done.drawn), params.quantiles))  # (Q, T)
     return ForecastChunk(params, tuple(means.tolist()), tuple(tuple(line) for line in quantiles.tolist()))

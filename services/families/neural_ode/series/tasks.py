@@ -10,11 +10,11 @@ from services.families.neural_ode.series.model import SeriesConfig
 from services.families.neural_ode.series.params import ForecastParams, Grid
 from services.families.neural_ode.series.sampler import ForecastChunk
 from services.families.neural_ode.series.scaling import ScaledSeries, scale_series
-from services.nn.items import item_event
+from services.nn.forecasts import check_points, forecast_event, times_told
 from services.nn.rng import image_seed
 from shared.errors import InvalidRequest
 from shared.events import Item
-from shared.schemas.forecasts import Forecast, ForecastRequest, QuantilePath, Series
+from shared.schemas.forecasts import ForecastRequest, Series, clock_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +33,25 @@ class ForecastTask:
         rows: list[ForecastParams] = []
         for i, series in enumerate(request.series):
             param = f"input[{i}]" if isinstance(request.input, list) else "input"
-            self._check_points(series, param)
-            clock = series.clock
-            times = _times(request, clock)
-            scaled = scale_series(clock, series.values)
-            targets = self._targets(scaled, times, request, param)
-            grid = Grid.of(targets, self.shape.max_step)
+            check_points(series, param, self.model, self.shape.min_points, self.shape.max_points)
+            self._check_period(series, param)
+            scaled, times = scale_series(series.clock, series.values), times_told(request, series)
+            grid = Grid.of(self._targets(scaled, clock_of(times), request, param), self.shape.max_step)
             seed = image_seed(request.seed, i)
-            rows.append(ForecastParams(scaled, tuple(times), grid, request.quantiles, samples, seed))
+            rows.append(ForecastParams(scaled, times, grid, request.quantiles, samples, seed))
         return rows
 
     def encode(self, chunk: ForecastChunk) -> Item:
         params = chunk.params
-        return item_event(
-            Forecast(
-                index=0,
-                times=list(params.times),
-                mean=list(chunk.mean),
-                quantiles=[
-                    QuantilePath(level=level, values=list(values))
-                    for level, values in zip(params.quantiles, chunk.quantiles, strict=True)
-                ],
-                samples=params.samples,
-                seed=params.seed,
-            )
-        )
+        quantiles = list(zip(params.quantiles, chunk.quantiles, strict=True))
+        return forecast_event(params.times, chunk.mean, quantiles, samples=params.samples, seed=params.seed)
 
-    def _check_points(self, series: Series, param: str) -> None:
-        least, most, got = self.shape.min_points, self.shape.max_points, len(series.values)
-        if not least <= got <= most:
+    def _check_period(self, series: Series, param: str) -> None:
+        if series.period is not None:
             raise InvalidRequest(
-                f"Model '{self.model}' reads {least} to {most} observations of a series; '{param}' has {got}.",
-                param=f"{param}.values",
+                f"Model '{self.model}' finds a season by itself and takes no period; got {series.period}.",
+                param=f"{param}.period",
+                code="unsupported_parameter",
             )
 
     def _targets(
@@ -82,10 +69,3 @@ class ForecastTask:
                 param=field,
             )
         return targets
-
-
-def _times(request: ForecastRequest, clock: Sequence[float]) -> list[float]:
-    if request.times is not None:
-        return list(request.times)
-    interval = clock[-1] - clock[-2]
-    return [clock[-1] + interval * (k + 1) for k in range(request.horizon or 0)]

@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from services.families.neural_ode.series.data import Part, Record, Window, draw_window
-from services.families.neural_ode.series.forecasting import Batch, crps, decoded_paths, negative_log_likelihood
+from services.families.neural_ode.series.data import Window, draw_window, lasts_of
+from services.families.neural_ode.series.forecasting import Batch, decoded_paths, negative_log_likelihood
 from services.families.neural_ode.series.model import LatentOde, SeriesConfig
 from services.families.neural_ode.series.plots import forecast_sheet
 from services.training.recipe import Phase
+from services.training.series_data import Part, Record
+from services.training.series_figures import crps
 
 _PATHS = 4  # of a window, in the loss
 _TARGETS = 24  # of a window, of what follows it
@@ -35,11 +37,11 @@ class LatentOdeTraining:
             self._ode = LatentOde(config)
         self._config, self._records = config, records
         # Short series come as often as long ones.
-        most = max(len(record.lasts("training")) for record in records)
+        most = max(len(lasts_of(record, "training")) for record in records)
         self._places = [
             (record, lasts[i % len(lasts)])
             for record in records
-            for lasts in [record.lasts("training")]
+            for lasts in [lasts_of(record, "training")]
             for i in range(most)
         ]
         self._validated = Batch.of(self._windows("validation"))
@@ -87,7 +89,7 @@ class LatentOdeTraining:
         return [
             draw_window(record, lasts[i * len(lasts) // _VALIDATED], part, self._config.horizon, draws)
             for record in self._records
-            for lasts in [record.lasts(part)]
+            for lasts in [lasts_of(record, part)]
             for i in range(_VALIDATED)
         ]
 

@@ -1,0 +1,1 @@
+"""Owns the family of dilated causal convolutions over sound: WaveNet, sample by sample."""

@@ -1,0 +1,1 @@
+"""Recurrent nets of text: verse, character by character."""

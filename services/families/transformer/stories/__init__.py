@@ -1,0 +1,1 @@
+"""A story GPT, made here from the text up: its data, its tokens, its training, its measuring."""
