@@ -57,6 +57,8 @@ lock: $(VENV)/.dev  ## resolve requirements/*.txt again from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --constraint requirements/base.txt --universal \
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \
 		$(UNLOCKED:%=--no-emit-package %) -o requirements/dev.txt
+	echo uv | $(BIN)/uv pip compile -q - --constraint requirements/dev.txt --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 
 clean:  ## remove the virtual environment and every cache in this folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
@@ -65,8 +67,12 @@ clean:  ## remove the virtual environment and every cache in this folder
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+# uv takes a quarter of pip's time. It reads none of pip's settings: where they lead to another index, pip will do.
+FROM_LOCK := --quiet --no-deps --require-hashes --requirement
 define install  # $(1): the lock to install from
-	$(PIP) install --quiet --no-deps --require-hashes --requirement requirements/$(1).txt
+	$(PIP) install $(FROM_LOCK) requirements/uv.txt
+	$(BIN)/uv pip install --no-config --python $(BIN)/python $(FROM_LOCK) requirements/$(1).txt \
+		|| $(PIP) install $(FROM_LOCK) requirements/$(1).txt
 	$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
 	$(PIP) install --quiet --no-deps --editable .
 endef

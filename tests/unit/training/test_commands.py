@@ -163,7 +163,7 @@ def test_the_list_says_which_checkpoint_is_damaged(run: Run, tmp_path: Path) -> 
     ("arguments", "message"),
     [
         (("train",), "castalia train --list"),
-        (("train", "poet"), "there is no recipe named 'poet'; there are: digits-dbm"),
+        (("train", "poet"), "there is no recipe named 'poet'; there are: dances-gru, digits-dbm"),
         (("train", REFERENCE, "--publish", "--output", "x"), "--publish and --output name two places"),
         (("train", REFERENCE, "--stage", "publish"), "has no checkpoint yet"),
     ],
