@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import openai
 import pytest
 import soundfile
 
+from shared.events import AudioFormat
 from tests.integration.conftest import BUILTIN, LocalFleet
 
 CONFIGS = [model for service in BUILTIN for model in service.models if "audio" in model.MODALITIES]
@@ -60,12 +62,13 @@ def test_both_kinds_of_models_of_sound_are_served() -> None:
 
 @pytest.mark.parametrize("model", SPEAKERS)
 def test_every_format_opens_with_the_length_of_the_same_speech(client: openai.OpenAI, model: str) -> None:
-    said = {
-        format: client.audio.speech.create(
-            model=model, voice=VOICE, input="a", response_format=format, extra_body={"seed": 5}
-        ).content
-        for format in ("wav", "pcm", "flac", "mp3", "opus", "aac")
-    }
+    def speak(kind: AudioFormat) -> bytes:
+        options: Any = {"model": model, "voice": VOICE, "input": "a", "response_format": kind}
+        return client.audio.speech.create(**options, extra_body={"seed": 5}).content
+
+    kinds: tuple[AudioFormat, ...] = ("wav", "pcm", "flac", "mp3", "opus", "aac")
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        said = dict(zip(kinds, pool.map(speak, kinds), strict=True))
     samples, rate = soundfile.read(io.BytesIO(said["wav"]))
     assert rate == RATE
     assert 0.3 < len(samples) / RATE < 1.5
