@@ -34,7 +34,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "forecast": ("/v1/forecasts", {"input": {"values": [float(i % 12) for i in range(48)]}, "horizon": 4}),
     "music": ("/v1/music/generations", {"bars": 8}),
     "molecule": ("/v1/molecules/generations", {"n": 3}),
-    "speech": ("/v1/audio/speech", {"input": "one two", "voice": "default", "response_format": "wav"}),
+    "speech": ("/v1/audio/speech", {"input": "one two", "voice": "allison", "response_format": "wav"}),
     "sound": ("/v1/audio/generations", {"prompt": "kick"}),
 }
 PROMPTS = {"digits": "7", "emoji": ""}  # of images, by what the model's name begins with
