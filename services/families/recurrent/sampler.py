@@ -12,18 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from services.engine.contract import FinishReason, StepOutput
+from services.engine.contract import StepOutput
 from services.families.recurrent.model import RecurrentLM
-from services.families.recurrent.state import Move, ReadyState, RowState
+from services.families.recurrent.state import Move, RowState
 from services.nn.device import device_errors
-from services.nn.text.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions, TextChunk
+from services.nn.text.advance import Chunk, ReadyState, output_of, text_batch_key
+from services.nn.text.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions
 from services.nn.text.rows import RowText, score_prompt
 from services.nn.text.sampling import Choice, Seen, choose_tokens, token_logprob
-from shared.events import TextDelta, TokenIds
 
 Params = GenerateParams | ReadyParams
 State = RowState | ReadyState
-Chunk = TextChunk | TextDelta | TokenIds
 
 PIECE = 32  # prompt tokens that a row reads in a step
 # For rows whose prompt goes on: their logits are only checked, so the cheapest rule will do.
@@ -56,8 +55,7 @@ class RecurrentSampler:
         return self._limits.max_batch_size
 
     def batch_key(self, params: Params) -> Hashable:
-        """Rows with a ready answer never meet the model."""
-        return "generate" if isinstance(params, GenerateParams) else "ready"
+        return text_batch_key(params)
 
     def fits(self, params: Params, states: Sequence[State]) -> bool:
         """A row takes the same however long its text is."""
@@ -81,7 +79,7 @@ class RecurrentSampler:
         rows = [state for state in states if isinstance(state, RowState)]
         with torch.inference_mode(), device_errors():
             moves = {id(move.row): move for move in [*self._decode(rows), *self._read(rows)]}
-            outputs = [_output(state, moves.get(id(state))) for state in states]
+            outputs = [output_of(state, moves.get(id(state))) for state in states]
             self._step += 1
             for move in moves.values():
                 self._commit(move)
@@ -142,12 +140,12 @@ class RecurrentSampler:
         for i, row in enumerate(rows):
             own = states[i]
             if not (chosen.finite[i] and speaks[i]):
-                moves.append(Move(row, fed[i], chosen.finite[i], own, scores[i]))
+                moves.append(Move(row, fed[i], chosen.finite[i], scores[i], state=own))
                 continue
             token, wanted = chosen.tokens[i], row.params.logprobs
             logprob = None if wanted is None else token_logprob(logits[i], token, wanted)
             spoken = self._text.speak(row, token, logprob, scores[i])
-            moves.append(Move(row, fed[i], True, own, scores[i], token, spoken))
+            moves.append(Move(row, fed[i], True, scores[i], token, spoken, state=own))
         return moves
 
     def _commit(self, move: Move) -> None:
@@ -166,15 +164,3 @@ def row_memory(model: RecurrentLM) -> int:
     """Bytes that a running row takes at most, with its part of a step's tensors."""
     state = model.fresh_state(1)
     return _STATES * state.nbytes + _LOGITS * model.config.vocabulary * 4
-
-
-def _output(state: State, move: Move | None) -> StepOutput[Chunk]:
-    if isinstance(state, ReadyState):
-        return StepOutput(state.params.answer, FinishReason.STOP, state.params.cost)
-    if move is None:
-        return StepOutput(None, None, 0.0)  # its prompt waits for its turn
-    if not move.finite:
-        return StepOutput(None, FinishReason.ERROR, 0.0)
-    if move.spoken is None:
-        return StepOutput(None, None, move.units)
-    return StepOutput(move.spoken.chunk, move.spoken.finish, move.units)

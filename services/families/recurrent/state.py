@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from services.nn.text.params import RawLogprob, ReadyParams
-from services.nn.text.rows import Spoken, TextRow
-
-
-@dataclass(slots=True, eq=False)
-class ReadyState:
-    """A row whose answer is known; it has no state."""
-
-    params: ReadyParams
+from services.nn.text.advance import Advance
+from services.nn.text.rows import TextRow
 
 
 @dataclass(slots=True, eq=False)
@@ -34,22 +27,7 @@ class RowState(TextRow):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Move:
-    """One row's step, ready to commit. `token` was chosen, unless more of the prompt comes.
+class Move(Advance[RowState]):
+    """One row's step, with the state (S, L, H) that it is to have."""
 
-    `finite` False: the row's values are no numbers, and it has failed.
-    """
-
-    row: RowState
-    fed: int
-    finite: bool
-    state: Tensor  # (S, L, H)
-    prompt_logprobs: tuple[RawLogprob, ...] = ()
-    token: int | None = None
-    spoken: Spoken | None = None
-
-    @property
-    def units(self) -> float:
-        """Prompt tokens read and tokens made; a row that only scores its prompt makes none."""
-        read = 0 if self.row.decoding else self.fed
-        return float(read + (self.token is not None and self.row.params.max_new_tokens > 0))
+    state: Tensor = field(kw_only=True)

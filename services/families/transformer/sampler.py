@@ -12,21 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from services.engine.contract import FinishReason, StepOutput
-from services.families.transformer.advance import Advance
+from services.engine.contract import StepOutput
 from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts
-from services.families.transformer.state import ReadyState, RowState, SlotTable
+from services.families.transformer.state import RowState, SlotTable
 from services.nn.device import device_errors
 from services.nn.kv_cache import SlotCache
 from services.nn.prefix_cache import PrefixCache, block_keys
-from services.nn.text.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions, TextChunk
+from services.nn.text.advance import Advance, Chunk, ReadyState, output_of, text_batch_key
+from services.nn.text.params import GenerateParams, RawLogprob, ReadyParams, SamplingOptions
 from services.nn.text.rows import RowText, score_prompt
 from services.nn.text.sampling import Choice, Seen, choose_tokens, token_logprob
-from shared.events import TextDelta, TokenIds
 
 Params = GenerateParams | ReadyParams
 State = RowState | ReadyState
-Chunk = TextChunk | TextDelta | TokenIds
 
 # For rows whose prompt goes on: their logits are only checked, so the cheapest rule will do.
 _NO_CHOICE = Choice(SamplingOptions(temperature=0), Seen(None, None), 0.0)
@@ -60,8 +58,7 @@ class TransformerSampler:
         return self._limits.max_batch_size
 
     def batch_key(self, params: Params) -> Hashable:
-        """Chat and completion rows share steps; rows with a ready answer never meet the model."""
-        return "generate" if isinstance(params, GenerateParams) else "ready"
+        return text_batch_key(params)
 
     def fits(self, params: Params, states: Sequence[State]) -> bool:
         """Exact: bytes of all rows padded to the longest final length, and of the copy that changes the shape."""
@@ -88,7 +85,7 @@ class TransformerSampler:
         rows = [state for state in states if isinstance(state, RowState)]
         with torch.inference_mode(), device_errors():
             moves = {id(move.row): move for move in [*self._decode(rows), *self._read(rows)]}
-            outputs = [_output(state, moves.get(id(state))) for state in states]
+            outputs = [output_of(state, moves.get(id(state))) for state in states]
             self._step += 1
             for move in moves.values():
                 self._commit(move)
@@ -206,15 +203,3 @@ class TransformerSampler:
         row.take(move.token, spoken)
         if reading:
             self.table.promote(row)
-
-
-def _output(state: State, move: Advance[RowState] | None) -> StepOutput[Chunk]:
-    if isinstance(state, ReadyState):
-        return StepOutput(state.params.answer, FinishReason.STOP, state.params.cost)
-    if move is None:
-        return StepOutput(None, None, 0.0)  # its prompt waits for its turn
-    if not move.finite:
-        return StepOutput(None, FinishReason.ERROR, 0.0)
-    if move.spoken is None:
-        return StepOutput(None, None, move.units)
-    return StepOutput(move.spoken.chunk, move.spoken.finish, move.units)

@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.nn.kv_cache import SlotCache
-from services.nn.text.params import ReadyParams
 from services.nn.text.rows import TextRow
-
-
-@dataclass(slots=True, eq=False)
-class ReadyState:
-    """A row whose answer is known; it has no slot."""
-
-    params: ReadyParams
 
 
 @dataclass(slots=True, eq=False)

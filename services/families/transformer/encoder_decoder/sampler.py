@@ -14,22 +14,20 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from services.engine.contract import FinishReason, StepOutput
-from services.families.transformer.advance import Advance
 from services.families.transformer.encoder_decoder.forward import PairForward, Source, Turn
 from services.families.transformer.encoder_decoder.rules import Rules, apply_rules
 from services.families.transformer.forward import Turn as Claim
 from services.families.transformer.forward import choose_prompts
-from services.families.transformer.state import ReadyState, SlotRow, SlotTable
+from services.families.transformer.state import SlotRow, SlotTable
 from services.nn.device import device_errors
 from services.nn.kv_cache import SlotCache
+from services.nn.text.advance import Advance, Chunk, ReadyState, output_of, text_batch_key
 from services.nn.text.detokenizer import TextState
-from services.nn.text.params import GenerateParams, ReadyParams, TextChunk
+from services.nn.text.params import GenerateParams, ReadyParams
 from services.nn.text.rows import RowText
 from services.nn.text.sampling import Seen, choose_tokens, token_logprob
-from shared.events import TextDelta, TokenIds
 
 Params = GenerateParams | ReadyParams
-Chunk = TextChunk | TextDelta | TokenIds
 
 
 @dataclass(slots=True, eq=False)
@@ -83,8 +81,7 @@ class PairSampler:
         return self._limits.max_batch_size
 
     def batch_key(self, params: Params) -> Hashable:
-        """Chat and completion rows share steps; rows with a ready answer never meet the model."""
-        return "generate" if isinstance(params, GenerateParams) else "ready"
+        return text_batch_key(params)
 
     def fits(self, params: Params, states: Sequence[State]) -> bool:
         """Exact: bytes of all rows padded to the longest source or target, and of the copy that changes the shape."""
@@ -109,7 +106,7 @@ class PairSampler:
         rows = [state for state in states if isinstance(state, PairRow)]
         with torch.inference_mode(), device_errors():
             moves = {id(move.row): move for move in [*self._decode(rows), *self._read(rows)]}
-            outputs = [_output(state, moves.get(id(state))) for state in states]
+            outputs = [output_of(state, moves.get(id(state))) for state in states]
             self._step += 1
             for move in moves.values():
                 self._commit(move)
@@ -183,13 +180,3 @@ class PairSampler:
         row.take(move.token, move.spoken)
         if reading:
             self.table.promote(row)
-
-
-def _output(state: State, move: Advance[PairRow] | None) -> StepOutput[Chunk]:
-    if isinstance(state, ReadyState):
-        return StepOutput(state.params.answer, FinishReason.STOP, state.params.cost)
-    if move is None:
-        return StepOutput(None, None, 0.0)  # its source waits for its turn
-    if move.spoken is None:
-        return StepOutput(None, FinishReason.ERROR, 0.0)
-    return StepOutput(move.spoken.chunk, move.spoken.finish, move.units)
