@@ -9,6 +9,14 @@ BIN := $(VENV)/bin
 # Where torch comes from, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for the small CPU build.
 TORCH_INDEX ?=
 TORCH_VERSION := 2.13.0
+# The image: podman, buildah or docker builds it; TAG, IMAGE_ARGS (more arguments for it) and PUSH=1 are yours.
+ENGINE ?= $(firstword $(foreach each,podman buildah docker,$(if $(shell command -v $(each)),$(each))))
+VARIANT ?= cpu
+IMAGE ?= castalia
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= $(VERSION)$(if $(filter-out cpu,$(VARIANT)),-$(VARIANT))
+IMAGE_ARGS ?=
+PUSH ?=
 # What tests engine, gateway and shared: measured apart, since measuring slows what computes with tensors by a half.
 COVERED := tests/unit/engine tests/unit/gateway tests/unit/replica tests/contract/test_fake.py
 # Tests that start no fleet share the cores.
@@ -19,7 +27,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: help run test test-services test-slow check format bench lock clean
+.PHONY: help image run test test-cluster test-services test-slow check format bench lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -28,14 +36,18 @@ run: $(VENV)/.base  ## set everything up and serve the embedded fleet, and say w
 
 test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of engine, gateway and shared
 	$(BIN)/python -m pytest $(COVERED) $(PARALLEL) -m "not slow" --cov --cov-report=term --cov-fail-under=90
-	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy $(PARALLEL) -m "not slow" $(COVERED:%=--ignore=%)
+	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy tests/images $(PARALLEL) -m "not slow and not cluster" $(COVERED:%=--ignore=%)
 	$(BIN)/python -m pytest tests/integration -m "not slow"
 
 test-services: $(VENV)/.dev  ## run the tests with real Redis and PostgreSQL, which tests/services/install installs
 	$(BIN)/python -m pytest tests/services -m "not slow"
 
 test-slow: $(VENV)/.dev  ## run the tests that take more than a minute each
-	$(BIN)/python -m pytest -m "slow and not services" --timeout 1800
+	$(BIN)/python -m pytest -m "slow and not services and not cluster" --timeout 1800
+
+test-cluster: $(VENV)/.dev  ## run the chart on nodes that are namespaces of this machine, and images, as root: CLUSTER_ARGS=
+	$(BIN)/python -m pytest tests/images -m cluster --timeout 3600
+	$(BIN)/python -m tests.cluster $(CLUSTER_ARGS)
 
 check: $(VENV)/.dev  ## formatting, lint, types, layers, dependencies
 	$(BIN)/ruff format --check .
@@ -51,12 +63,23 @@ format: $(VENV)/.dev  ## rewrite the code to the house format
 bench: $(VENV)/.dev  ## measure engine, fleet and peers side by side; writes loadtests/reports/
 	$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
 
+image:  ## build the container image: VARIANT= cpu or cuda, ENGINE=, IMAGE=, TAG=; PUSH=1 pushes it
+	$(if $(ENGINE),,$(error found no podman, buildah or docker; name one by ENGINE=))
+	$(ENGINE) build --file deploy/images/Containerfile --build-arg VARIANT=$(VARIANT) --build-arg TORCH_VERSION=$(TORCH_VERSION) \
+		$(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)" \
+		--build-arg SOURCE="$$(git config --get remote.origin.url | sed 's#//[^@/]*@#//#')" \
+		--tag $(IMAGE):$(TAG) $(IMAGE_ARGS) .
+	$(if $(PUSH),$(ENGINE) push $(IMAGE):$(TAG))
+
 lock: $(VENV)/.dev  ## resolve requirements/*.txt again from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" $(UNLOCKED:%=--no-emit-package %) -o requirements/base.txt
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --constraint requirements/base.txt --universal \
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \
 		$(UNLOCKED:%=--no-emit-package %) -o requirements/dev.txt
+	printf 'cyclonedx-bom\nhatchling\nuv\n' | $(BIN)/uv pip compile -q - --constraint requirements/dev.txt --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements/image.txt
 	echo uv | $(BIN)/uv pip compile -q - --constraint requirements/dev.txt --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 

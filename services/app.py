@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from services.sources.licences import LicenceRow, read_licences
-from shared.config.base import ConfigModel
+from shared.config.base import ConfigModel, Resources
 from shared.config.models import FleetConfig, HostedService
 from shared.config.settings import Settings
 
@@ -33,6 +33,19 @@ DRAIN_MARGIN_S = 30  # over the longest request
 # 10 and 30 make the first request for a service at rest wait twice as long.
 SCALING_INTERVAL_S = 1
 SCALING_WINDOW_S = 2
+SCALING_POLICY = "services.scaling.ray_policy:PredictedWait"
+# What of a service's `replicas` that class is given; the least and the most reach it by Ray.
+SCALING_FIELDS = (
+    "target_wait_s",
+    "target_busy",
+    "target_ongoing",
+    "growth",
+    "release",
+    "upscale_delay_s",
+    "downscale_delay_s",
+    "idle_s",
+)
+ACCELERATOR_LABEL = "ray.io/accelerator-type"
 HEALTH_PERIOD_S = 2
 HEALTH_TIMEOUT_S = 30
 
@@ -74,7 +87,7 @@ def serve_config(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
         "http_options": {"host": settings.host, "port": settings.port},
         "logging_config": {"encoding": "JSON", "log_level": settings.log_level, "enable_access_log": False},
         "applications": [
-            *(_model_application(service, settings) for service in fleet.hosted),
+            *(_model_application(service, fleet, settings) for service in fleet.hosted),
             _gateway_application(fleet, settings),
         ],
     }
@@ -95,8 +108,7 @@ def _licensed(fleet: FleetConfig, licences: Mapping[str, LicenceRow]) -> FleetCo
     return fleet.model_copy(update={"services": tuple(hosted.get(each.name, each) for each in fleet.services)})
 
 
-def _model_application(service: HostedService, settings: Settings) -> dict[str, Any]:
-    resources = service.resources
+def _model_application(service: HostedService, fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
     return {
         "name": service.name,
         "route_prefix": None,  # only the gateway is reachable by HTTP
@@ -110,11 +122,7 @@ def _model_application(service: HostedService, settings: Settings) -> dict[str, 
                 "max_queued_requests": ROUTER_QUEUE,
                 "request_router_config": {"request_router_class": REQUEST_ROUTER},
                 **_replicas(service),
-                "ray_actor_options": {
-                    "num_cpus": resources.num_cpus,
-                    "num_gpus": resources.num_gpus,
-                    "memory": int(resources.memory),
-                },
+                "ray_actor_options": _actor_options(service.resources, fleet),
                 **_lifecycle(settings),
             }
         ],
@@ -133,7 +141,7 @@ def _gateway_application(fleet: FleetConfig, settings: Settings) -> dict[str, An
                 "max_ongoing_requests": GATEWAY_ONGOING,
                 "num_replicas": settings.gateway_replicas,
                 "max_surge_percent": 100,  # a new gateway answers before the old one stops
-                "ray_actor_options": {"num_cpus": GATEWAY_CPUS},
+                "ray_actor_options": {"num_cpus": GATEWAY_CPUS, **_off_devices(fleet)},
                 **_lifecycle(settings),
             }
         ],
@@ -158,8 +166,34 @@ def _replicas(service: HostedService) -> dict[str, Any]:
             "target_ongoing_requests": count.target_ongoing,
             "metrics_interval_s": SCALING_INTERVAL_S,
             "look_back_period_s": SCALING_WINDOW_S,
+            # Our policy keeps its own times; Ray would add these to them.
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 0,
+            "policy": {
+                "policy_function": SCALING_POLICY,
+                "policy_kwargs": count.model_dump(include=set(SCALING_FIELDS)),
+            },
         }
     }
+
+
+def _actor_options(resources: Resources, fleet: FleetConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "num_cpus": resources.num_cpus,
+        "num_gpus": resources.device_share,
+        "memory": int(resources.memory),
+    }
+    if resources.accelerator is not None:
+        selector = {"label_selector": {ACCELERATOR_LABEL: resources.accelerator}}
+        # The same again: without it Ray Serve imports the application on such a node, and starts one for that alone.
+        return {**options, **selector, "fallback_strategy": [selector]}
+    return {**options, **_off_devices(fleet)} if resources.device_share == 0 else options
+
+
+def _off_devices(fleet: FleetConfig) -> dict[str, Any]:
+    """Keeps what needs no device off the nodes that have one: it would keep them from going when they are at rest."""
+    devices = sorted({each.resources.accelerator for each in fleet.hosted if each.resources.accelerator is not None})
+    return {"label_selector": {ACCELERATOR_LABEL: f"!in({', '.join(devices)})"}} if devices else {}
 
 
 def _lifecycle(settings: Settings) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from services.families import Load, LoadedModel
 from services.model_pool import ModelPool
 from services.replica_report import Reporter
 from services.row_events import row_events
+from services.scaling.load import ReplicaLoad
 from shared.calls import Call
 from shared.config.models import HostedService
 from shared.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded, ServiceError, UnsupportedTask
@@ -107,6 +108,9 @@ class ModelService:
 
     def report(self) -> ReplicaReport:
         return self._reporter.report(self._pool.slots, max_wait_s=self._config.max_wait_s)
+
+    def load(self) -> ReplicaLoad:
+        return self._reporter.load()
 
     def check_health(self) -> None:
         """Raises EngineUnhealthy: the engine's thread died, a step hangs, or the device failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -24,6 +25,13 @@ from shared.events import RowEvent
 from shared.reports import ReplicaReport
 
 
+def bound_devices(limit: int) -> None:
+    """Keep this process to so many bytes of its device, beside other services' replicas."""
+    from services.nn.device import bound_device_memory  # noqa: PLC0415 - it imports torch, which takes seconds
+
+    bound_device_memory(limit)
+
+
 class ModelReplica:
     """One replica of one service. Ray Serve calls `reconfigure` before the first request, and on every change."""
 
@@ -43,6 +51,8 @@ class ModelReplica:
         if self._service is not None:
             self._service.apply(config)
             return
+        if config.resources.gpu_memory is not None:
+            await asyncio.to_thread(bound_devices, config.resources.gpu_memory)
         service = ModelService(
             config,
             replica=serve.get_replica_context().replica_id.unique_id,
@@ -64,6 +74,10 @@ class ModelReplica:
 
     async def report(self) -> ReplicaReport:
         return self._running.report()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Ray asks for this some times a second, of a service whose replicas change in number."""
+        return {} if self._service is None else self._service.load().as_metrics()
 
     async def check_health(self) -> None:
         """Raises EngineUnhealthy, and Ray replaces this replica: engine thread dead, step hung, or device failed."""

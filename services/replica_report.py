@@ -1,14 +1,15 @@
-"""Owns what a replica says of itself to the gateways."""
+"""Owns what a replica says of itself: to the gateways, and to whoever decides on the number of replicas."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.admission import Admission, Queue, waiting_of
+from services.admission import Admission, Queue, pace_of, waiting_of
 from services.engine.stats import Histogram as EngineHistogram
 from services.engine.stats import ModelCounters, ModelStats
 from services.model_slot import ModelSlot
-from shared.prediction import Pace, Waiting
+from services.scaling.load import LoadMeter, ModelLoad, ReplicaLoad
+from shared.prediction import Load, Pace, Waiting, queue_wait_s
 from shared.reports import Histogram, ModelReport, ReplicaReport
 
 
@@ -20,12 +21,30 @@ class Reporter:
         self._replica = replica
         self._queue = queue
         self._admission = admission
+        self._meter = LoadMeter()
+
+    def load(self) -> ReplicaLoad:
+        """How much there is to do, of all models that have had rows."""
+        return self._meter.read(self._load_of(model, stats) for model, stats in self._queue.stats().items())
 
     def report(self, slots: Mapping[str, ModelSlot], *, max_wait_s: float) -> ReplicaReport:
         stats = self._queue.stats()
         unused = ModelCounters().snapshot()
         models = tuple(self._model(model, slot, stats.get(model, unused)) for model, slot in slots.items())
         return ReplicaReport(self._service, self._replica, models, max_wait_s)
+
+    def _load_of(self, model: str, stats: ModelStats) -> ModelLoad:
+        load = Load(waiting_of(self._queue, model), stats.running_rows, stats.running_cost, stats.free_rows)
+        pace = pace_of(stats)
+        return ModelLoad(
+            model=model,
+            rows=stats.waiting_rows + stats.running_rows,
+            free_rows=stats.free_rows,
+            done=stats.units,
+            queued=stats.waiting_cost * (1.0 if pace.used is None else pace.used),
+            wait_s=queue_wait_s(load, pace),
+            units_per_second=pace.units_per_second,
+        )
 
     def _model(self, model: str, slot: ModelSlot, stats: ModelStats) -> ModelReport:
         pace = self._admission.pace(model, stats)

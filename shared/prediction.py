@@ -116,12 +116,22 @@ def predict(load: Load, pace: Pace, share: Share, *, cost: float, row_cost: floa
     """
     if load.is_idle or pace.units_per_second is None:
         return None
+    wait_s = _wait_s(load, pace, cost_ahead(load.waiting, share, cost)) or 0.0
     used = 1.0 if pace.used is None else pace.used
-    ahead = cost_ahead(load.waiting, share, cost)
+    return Prediction(wait_s, used * row_cost * (pace.seconds_per_unit or 0.0))
+
+
+def queue_wait_s(load: Load, pace: Pace) -> float | None:
+    """Seconds that a request would wait behind all that waits; None where no queue has been seen to drain yet."""
+    return _wait_s(load, pace, sum(each.cost for each in load.waiting))
+
+
+def _wait_s(load: Load, pace: Pace, ahead: float) -> float | None:
+    if pace.units_per_second is None:
+        return None
     starts_at_once = ahead < load.free_cost
     waits_for = 0.0 if starts_at_once else load.next_place + ahead - load.free_cost
-    wait_s = used * waits_for / pace.units_per_second
-    return Prediction(wait_s, used * row_cost * (pace.seconds_per_unit or 0.0))
+    return (1.0 if pace.used is None else pace.used) * waits_for / pace.units_per_second
 
 
 def cost_ahead(waiting: Sequence[Waiting], share: Share, cost: float) -> float:

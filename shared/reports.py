@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.prediction import UNSEEN, Pace, Waiting
+from shared.prediction import UNSEEN, Load, Pace, Waiting
 
 ModelState = Literal["cold", "loading", "ready", "failed"]
 
@@ -44,6 +44,11 @@ class ModelReport:
     waiting: tuple[Waiting, ...] = ()  # the waiting cost by priority and tenant, with what is on its way to the queue
     pace: Pace = UNSEEN
     free_rows: int = 0  # places in the batch; 0 while rows wait that found none, or did not fit
+
+    @property
+    def load(self) -> Load:
+        """What a request for this model would meet here."""
+        return Load(self.waiting, self.running_rows, self.running_cost, self.free_rows)
 
 
 @dataclass(frozen=True, slots=True)

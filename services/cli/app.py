@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from services.cli.batch_commands import batch
 from services.cli.context import CliError, Tools
+from services.cli.deploy_commands import deploy
 from services.cli.fleet_commands import apply, down, status, up
 from services.cli.image_commands import image
 from services.cli.keys_commands import keys
@@ -120,6 +121,7 @@ db = typer.Typer(help="Look after the store.", no_args_is_help=True)
 db.callback()(lambda: None)
 db.command("upgrade", epilog="[bold]Example:[/]\n\ncastalia db upgrade")(upgrade)
 app.add_typer(db, name="db")
+app.add_typer(deploy, name="deploy")
 
 
 def main() -> None:

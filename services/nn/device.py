@@ -27,3 +27,15 @@ def device_errors() -> Generator[None]:
         if any(sign in str(error) for sign in _SIGNS):
             raise DeviceFailure(str(error)) from error
         raise
+
+
+def bound_device_memory(limit: int) -> None:
+    """Have torch refuse this process more than so many bytes of each device that it sees, where it sees any.
+
+    What the driver itself takes for a process (some hundred megabytes) is not counted.
+    """
+    if not torch.cuda.is_available():
+        return
+    for device in range(torch.cuda.device_count()):
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)

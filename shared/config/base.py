@@ -7,8 +7,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
+from shared.config.accelerators import device_share
+
 # What a client may ask for by `model`.
 PublicName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+
+# A label's value, as Kubernetes and Ray take it.
+ACCELERATOR = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
 
 
 class ConfigModel(BaseModel):
@@ -17,11 +22,33 @@ class ConfigModel(BaseModel):
 
 
 class ReplicaRange(ConfigModel):
-    """How many replicas a service has. `min: 0` scales to zero; `target_ongoing` requests a replica adds one."""
+    """How many replicas a service has, and what changes their number: see docs/autoscaling.md. `min: 0` scales to zero.
+
+    A replica's predicted wait is the cost that is queued there over the rate at which its queue has drained of late.
+    """
 
     min: int = Field(default=1, ge=0)
     max: int = Field(default=1, ge=1)
-    target_ongoing: float = Field(default=8, gt=0)
+    target_wait_s: float = Field(
+        default=5, gt=0, description="replicas are added while a new request is predicted to wait longer than this"
+    )
+    target_busy: float = Field(
+        default=0.8, gt=0, le=1, description="or while they do more than this share of what they can do"
+    )
+    target_ongoing: float = Field(
+        default=8, gt=0, description="requests for each replica, as long as no rate has been measured to predict with"
+    )
+    growth: float = Field(
+        default=2, gt=1, description="the most replicas wanted at once, as a multiple of those that run"
+    )
+    release: float = Field(
+        default=0.8, gt=0, lt=1, description="a smaller number of replicas must keep below this share of the targets"
+    )
+    upscale_delay_s: float = Field(default=1, ge=0, description="how long that must last before they are")
+    downscale_delay_s: float = Field(
+        default=180, ge=0, description="how long fewer must have been enough; some times what a model takes to load"
+    )
+    idle_s: float = Field(default=300, ge=0, description="with min 0: how long without a request before the last stops")
 
     @model_validator(mode="after")
     def _ordered(self) -> ReplicaRange:
@@ -31,11 +58,41 @@ class ReplicaRange(ConfigModel):
 
 
 class Resources(ConfigModel):
-    """What one replica reserves in Ray: `num_cpus` is no limit on use; `memory` also bounds its loaded models."""
+    """What one replica reserves in Ray: `num_cpus` is no limit on use; `memory` also bounds its loaded models.
+
+    A part of a device is asked for as `num_gpus`, or as `gpu_memory` of an `accelerator`, which also bounds what the
+    replica takes there: services whose parts fit share the device.
+    """
 
     num_cpus: float = Field(default=0.05, ge=0)
     num_gpus: float = Field(default=0, ge=0)
     memory: ByteSize = Field(default=ByteSize(2 * 2**30), gt=0)
+    gpu_memory: ByteSize | None = Field(
+        default=None, gt=0, description="device memory of one replica, in place of num_gpus; needs accelerator"
+    )
+    accelerator: str | None = Field(
+        default=None, pattern=ACCELERATOR, description="Ray's name of the type of device: L4, H100, A100-80G ..."
+    )
+
+    @model_validator(mode="after")
+    def _placeable(self) -> Resources:
+        if self.gpu_memory is None:
+            if self.accelerator is not None and self.num_gpus == 0:
+                raise ValueError(f"accelerator {self.accelerator} needs gpu_memory or num_gpus")
+            return self
+        if self.accelerator is None:
+            raise ValueError("gpu_memory needs accelerator: the device's memory says what part it is")
+        if self.num_gpus:
+            raise ValueError(f"gpu_memory and num_gpus ({self.num_gpus:g}) both say what part of a device it is")
+        device_share(self.gpu_memory, self.accelerator)
+        return self
+
+    @property
+    def device_share(self) -> float:
+        """The devices, or the part of one, that a replica takes: Ray's num_gpus."""
+        if self.gpu_memory is None or self.accelerator is None:
+            return self.num_gpus
+        return device_share(self.gpu_memory, self.accelerator)
 
 
 class ModelEntry(ConfigModel):

@@ -1,4 +1,4 @@
-"""The RayService against KubeRay's own schema, which CASTALIA_CRD_DIR holds (rayservices-v1.json)."""
+"""The RayService: KubeRay's own schema, which CASTALIA_CRD_DIR holds (rayservices-v1.json), and what it promises."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.deploy.chart import SCENARIOS, Chart
+from tests.deploy.chart import DEV, GPU, HA, MIXED, SCENARIOS, Chart, scenarios
 
 CRD_DIR = os.environ.get("CASTALIA_CRD_DIR")
-pytestmark = pytest.mark.skipif(CRD_DIR is None, reason="CASTALIA_CRD_DIR names no folder of KubeRay's CRD schemas")
+with_crds = pytest.mark.skipif(CRD_DIR is None, reason="CASTALIA_CRD_DIR names no folder of KubeRay's CRD schemas")
 
 
 def strict(schema: Any) -> Any:
@@ -37,22 +37,114 @@ def validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
-@pytest.mark.parametrize("values", SCENARIOS.values(), ids=SCENARIOS.keys())
+@with_crds
+@scenarios
 def test_the_rayservice_follows_kuberays_schema(
     chart: Chart, validator: jsonschema.Draft202012Validator, values: Path
 ) -> None:
     validator.validate(chart.ray_service(values))
 
 
-def test_the_check_would_see_a_misspelt_key(chart: Chart, validator: jsonschema.Draft202012Validator) -> None:
+@with_crds
+@pytest.mark.parametrize(
+    ("path", "key", "value", "said"),
+    [
+        (("workerGroupSpecs", 0), "minReplicaz", 1, "minReplicaz"),
+        (("workerGroupSpecs", 0), "labels", {"ray.io/accelerator-type": 4}, "not of type 'string'"),
+        (("headGroupSpec", "rayStartParams"), "num-cpus", 0, "not of type 'string'"),
+        (("autoscalerOptions",), "version", "v3", "is not one of"),
+    ],
+)
+def test_the_check_would_see_a_mistake(
+    chart: Chart, validator: jsonschema.Draft202012Validator, path: tuple[Any, ...], key: str, value: Any, said: str
+) -> None:
     manifest = json.loads(json.dumps(chart.ray_service(SCENARIOS["default"])))
-    manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["minReplicaz"] = 1
-    with pytest.raises(jsonschema.ValidationError, match="minReplicaz"):
+    place = manifest["spec"]["rayClusterConfig"]
+    for step in path:
+        place = place[step]
+    place[key] = value
+    with pytest.raises(jsonschema.ValidationError, match=said):
         validator.validate(manifest)
 
 
-def test_the_check_would_see_a_wrong_type(chart: Chart, validator: jsonschema.Draft202012Validator) -> None:
-    manifest = json.loads(json.dumps(chart.ray_service(SCENARIOS["default"])))
-    manifest["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] = 0
-    with pytest.raises(jsonschema.ValidationError, match="not of type 'string'"):
-        validator.validate(manifest)
+def cluster(chart: Chart, values: Path, *sets: str) -> dict[str, Any]:
+    return chart.ray_service(values, *sets)["spec"]["rayClusterConfig"]
+
+
+def groups(chart: Chart, values: Path, *sets: str) -> dict[str, dict[str, Any]]:
+    return {group["groupName"]: group for group in cluster(chart, values, *sets)["workerGroupSpecs"]}
+
+
+@scenarios
+def test_the_head_takes_no_replica(chart: Chart, values: Path) -> None:
+    assert cluster(chart, values)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert chart.ray_service(values)["spec"]["excludeHeadPodFromServeSvc"] is True
+
+
+def test_gpu_pods_come_from_nothing_and_carry_the_label_that_the_autoscaler_reads(chart: Chart) -> None:
+    assert cluster(chart, GPU)["enableInTreeAutoscaling"] is True
+    assert cluster(chart, GPU)["autoscalerOptions"]["version"] == "v2"
+    group = groups(chart, GPU)["l4"]
+    assert (group["minReplicas"], group["maxReplicas"], group["replicas"]) == (0, 6, 0)
+    assert group["labels"] == {"ray.io/accelerator-type": "L4"}
+    container = group["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "labels" not in groups(chart, GPU)["cpu"]
+    assert groups(chart, MIXED)["gpu"]["template"]["spec"]["runtimeClassName"] == "nvidia"
+
+
+def test_a_replica_asks_for_the_label_that_its_group_has(chart: Chart) -> None:
+    options = {
+        app["name"]: app["deployments"][0]["ray_actor_options"] for app in chart.serve_config(GPU)["applications"]
+    }
+    assert options["chat"]["label_selector"] == groups(chart, GPU)["l4"]["labels"]
+    assert 0.8 < options["chat"]["num_gpus"] < 0.83, "18 GiB of the 22,500 MiB of an L4"
+    assert options["embeddings"]["num_gpus"] == 0
+    assert options["embeddings"]["label_selector"] == {"ray.io/accelerator-type": "!in(L4)"}, "it keeps a GPU node up"
+
+
+def test_without_an_autoscaler_groups_keep_their_size(chart: Chart) -> None:
+    assert cluster(chart, DEV)["enableInTreeAutoscaling"] is False
+    assert "autoscalerOptions" not in cluster(chart, DEV)
+    group = groups(chart, MIXED, 'autoscaler={"enabled": false}')["gpu"]
+    assert (group["replicas"], group["maxReplicas"]) == (1, 1)
+
+
+def test_the_clusters_state_outlives_its_head_and_is_each_clusters_own(chart: Chart) -> None:
+    assert cluster(chart, HA)["gcsFaultToleranceOptions"] == {
+        "redisAddress": "test-castalia-redis:6379",
+        "redisPassword": {"valueFrom": {"secretKeyRef": {"name": "castalia-state", "key": "redis"}}},
+    }
+    assert cluster(chart, MIXED)["gcsFaultToleranceOptions"] == {
+        "redisAddress": "redis.example.com:6380",
+        "redisPassword": {"valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}},
+    }
+    assert "gcsFaultToleranceOptions" not in cluster(chart, GPU)
+
+
+def test_ray_asks_for_a_token_unless_it_is_told_not_to(chart: Chart) -> None:
+    assert cluster(chart, HA)["authOptions"] == {"mode": "token"}
+    assert cluster(chart, DEV)["authOptions"] == {"mode": "disabled"}
+
+
+@scenarios
+def test_old_clusters_and_pods_outlive_the_longest_stream(chart: Chart, values: Path) -> None:
+    """sleep + Serve's own drain + a margin fit into what a pod is given; and the old cluster stays as long."""
+    spec = chart.ray_service(values)["spec"]
+    drains = {
+        deployment["graceful_shutdown_timeout_s"]
+        for application in chart.serve_config(values)["applications"]
+        for deployment in application["deployments"]
+    }
+    assert min(drains) > 600
+    for name, template in chart.templates(values).items():
+        hook = template["spec"]["containers"][0].get("lifecycle", {}).get("preStop")
+        sleep = int(hook["exec"]["command"][1]) if hook else 0
+        assert (sleep >= 10) == (name != "head")
+        assert template["spec"]["terminationGracePeriodSeconds"] >= sleep + max(drains) + 15, name
+    assert spec["rayClusterDeletionDelaySeconds"] >= max(drains)
+
+
+def test_the_longest_request_says_how_long_that_is(chart: Chart) -> None:
+    grace = [chart.templates(values)["cpu"]["spec"]["terminationGracePeriodSeconds"] for values in (GPU, HA)]
+    assert grace[1] - grace[0] == 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from services.app import SCALING_INTERVAL_S, SCALING_WINDOW_S, load_fleet_config, serve_config
+from services.scaling.policy import Targets
+from services.scaling.ray_policy import PredictedWait
+from shared.config.base import ReplicaRange
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
@@ -52,7 +56,7 @@ def test_rays_own_limits_which_know_no_tenant_never_hold_a_request_back() -> Non
     [
         ({"min": 2, "max": 2}, {"num_replicas": 2}),
         (
-            {"min": 0, "max": 4, "target_ongoing": 8},
+            {"min": 0, "max": 4, "target_ongoing": 8, "target_wait_s": 2, "idle_s": 60},
             {
                 "autoscaling_config": {
                     "min_replicas": 0,
@@ -60,6 +64,21 @@ def test_rays_own_limits_which_know_no_tenant_never_hold_a_request_back() -> Non
                     "target_ongoing_requests": 8,
                     "metrics_interval_s": SCALING_INTERVAL_S,
                     "look_back_period_s": SCALING_WINDOW_S,
+                    "upscale_delay_s": 0,
+                    "downscale_delay_s": 0,
+                    "policy": {
+                        "policy_function": "services.scaling.ray_policy:PredictedWait",
+                        "policy_kwargs": {
+                            "target_wait_s": 2,
+                            "target_busy": 0.8,
+                            "target_ongoing": 8,
+                            "growth": 2,
+                            "release": 0.8,
+                            "upscale_delay_s": 1,
+                            "downscale_delay_s": 180,
+                            "idle_s": 60,
+                        },
+                    },
                 }
             },
         ),
@@ -69,6 +88,24 @@ def test_replicas_are_fixed_or_scale_down_to_zero(replicas: dict[str, Any], expe
     found = deployment(rendered({**ENTRY, "replicas": replicas}), "chat")
     keys = ("num_replicas", "autoscaling_config")
     assert {key: found[key] for key in keys if key in found} == expected
+
+
+def test_the_policy_is_given_what_models_yaml_says_by_the_names_that_it_has_there() -> None:
+    config = deployment(rendered({**ENTRY, "replicas": {"max": 2}}), "chat")["autoscaling_config"]
+    kwargs = config["policy"]["policy_kwargs"]
+    assert (
+        kwargs.keys() == {field.name for field in fields(Targets)} == ReplicaRange.model_fields.keys() - {"min", "max"}
+    )
+    assert callable(PredictedWait(**kwargs))
+
+
+def test_a_part_of_a_device_is_what_the_memory_says_on_a_node_with_such_devices() -> None:
+    resources = {"gpu_memory": "10GiB", "accelerator": "L4"}
+    options = deployment(rendered({**ENTRY, "resources": resources}), "chat")["ray_actor_options"]
+    assert options["num_gpus"] == 0.4552, "10240 of 22500 MiB, rounded up"
+    assert options["label_selector"] == {"ray.io/accelerator-type": "L4"}
+    plain = deployment(rendered({**ENTRY, "resources": {"num_gpus": 1}}), "chat")["ray_actor_options"]
+    assert plain == {"num_cpus": 0.05, "num_gpus": 1.0, "memory": 2 * 2**30}
 
 
 def test_streams_are_given_longer_to_drain_than_the_longest_request_may_take() -> None:

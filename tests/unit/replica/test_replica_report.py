@@ -5,7 +5,8 @@ from __future__ import annotations
 from services.engine.engine import Engine
 from services.model_slot import ModelSlot
 from services.replica_report import Reporter
-from shared.prediction import UNSEEN, Share, Waiting
+from services.scaling.load import ReplicaLoad
+from shared.prediction import UNSEEN, Share, Waiting, queue_wait_s
 from tests.contract.fake import FakeParams
 from tests.unit.replica.fakes import service
 from tests.unit.replica.overload_sim import Simulation, Stream
@@ -35,3 +36,17 @@ def test_a_report_says_how_fast_the_model_goes_and_how_close_bounds_are() -> Non
     pace = Reporter("s", "r", simulation.engine, simulation.admission).report(slots(), max_wait_s=60).models[0].pace
     assert None not in (pace.units_per_second, pace.seconds_per_unit, pace.used)
     assert (pace.exact, pace.exact_row) == (0.6, 0.5)
+
+
+def test_the_load_for_scaling_is_what_a_request_would_wait_and_what_is_done_by_what_can_be() -> None:
+    simulation = Simulation(max_wait_s=1e9)
+    reporter = Reporter("s", "r", simulation.engine, simulation.admission)
+    assert reporter.load() == ReplicaLoad(), "a replica that was asked nothing"
+    simulation.run(30, Stream(20.0, deadline_s=1e9))
+    simulation.engine.submit("m", [FakeParams(cost=20.0)] * 50, tenant="a")
+    full = reporter.load()
+    assert (full.rows, full.busy, full.is_paced) == (50.0, 1.0, 1.0)
+    assert full.arriving > full.busy, "fifty rows at once"
+    report = reporter.report(slots(), max_wait_s=60).models[0]
+    assert full.wait_s == queue_wait_s(report.load, report.pace)
+    assert full.wait_s > 5

@@ -53,59 +53,60 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Seconds that a pod is given to finish its streams: its drain, its preStop, and a margin. */}}
 {{- define "castalia.terminationGrace" -}}
-{{- add (include "castalia.longest" .) 30 -}}
+{{- add (include "castalia.longest" .) (include "castalia.preStop" .) 15 -}}
 {{- end -}}
 
-{{/* What JSON Schema cannot say of the services and routes; the fleet itself refuses the same, and more. */}}
-{{- define "castalia.check" -}}
-{{- $names := dict "gateway" true -}}
-{{- $ids := dict -}}
-{{- $variables := dict -}}
-{{- if .Values.gateway.storeSecret -}}
-{{- $variables = dict "CASTALIA_DATABASE_URL" true "CASTALIA_REDIS_URL" true -}}
-{{- else if not .Values.gateway.apiKeysSecret -}}
-{{- fail "gateway.apiKeysSecret is empty, and gateway.storeSecret names no store that keys could be in" -}}
-{{- else if gt (int .Values.settings.gateway_replicas) 1 -}}
-{{- fail "settings.gateway_replicas is over 1: several gateways need one store; name its Secret in gateway.storeSecret" -}}
+{{/* Seconds between a pod's leaving the endpoints and Ray's beginning to stop. */}}
+{{- define "castalia.preStop" -}}15{{- end -}}
+
+{{/* Takes the user's and group's id. */}}
+{{- define "castalia.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
 {{- end -}}
-{{- range .Values.gateway.upstreamSecrets -}}
-{{- if hasKey $variables .env -}}
-{{- fail (printf "gateway.upstreamSecrets: env %q is used twice" .env) -}}
+
+{{- define "castalia.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
 {{- end -}}
-{{- $_ := set $variables .env true -}}
+
+{{/* Requests equal limits. Takes resources, and gpus and gpuResource where there are some. */}}
+{{- define "castalia.resources" -}}
+requests: {{- include "castalia.quantities" . | nindent 2 }}
+limits: {{- include "castalia.quantities" . | nindent 2 }}
 {{- end -}}
-{{- range .Values.services -}}
-{{- if hasKey $names .name -}}
-{{- fail (printf "service name %q is reserved or used twice" .name) -}}
+
+{{- define "castalia.quantities" -}}
+cpu: {{ .resources.cpu | quote }}
+memory: {{ .resources.memory }}
+{{- with .gpus }}
+{{ $.gpuResource }}: {{ . | toString | quote }}
+{{- end }}
 {{- end -}}
-{{- $_ := set $names .name true -}}
-{{- if and .secret_env (not (hasKey $variables .secret_env)) -}}
-{{- fail (printf "service %q: secret_env %q is not in gateway.upstreamSecrets" .name .secret_env) -}}
-{{- end -}}
-{{- if gt (int (dig "replicas" "min" 1 .)) (int (dig "replicas" "max" 1 .)) -}}
-{{- fail (printf "service %q: replicas.min is over replicas.max" .name) -}}
-{{- end -}}
-{{- range .models -}}
-{{- if hasKey $ids .id -}}
-{{- fail (printf "model id %q is used twice" .id) -}}
-{{- end -}}
-{{- $_ := set $ids .id true -}}
-{{- end -}}
-{{- end -}}
-{{- $routes := dict -}}
-{{- range .Values.routes -}}
-{{- if or (hasKey $ids .name) (hasKey $routes .name) -}}
-{{- fail (printf "route %q: a model or another route has this name" .name) -}}
-{{- end -}}
-{{- $_ := set $routes .name true -}}
-{{- $models := default list .fallbacks -}}
-{{- range .targets -}}{{- $models = append $models .model -}}{{- end -}}
-{{- with .mirror -}}{{- $models = append $models .model -}}{{- end -}}
-{{- $name := .name -}}
-{{- range $models -}}
-{{- if not (hasKey $ids .) -}}
-{{- fail (printf "route %q leads to %q, which is no model" $name .) -}}
+
+{{- define "castalia.pullSecrets" -}}
+{{- with .Values.image.pullSecrets -}}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
 {{- end -}}
 {{- end -}}
+
+{{- define "castalia.serviceAccountName" -}}
+{{- with .Values.serviceAccount -}}
+{{- .name | default (ternary (include "castalia.fullname" $) "default" .create) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The claim that all workers keep fetched weights in; empty: each has its own folder. */}}
+{{- define "castalia.cacheClaim" -}}
+{{- with .Values.modelCache -}}
+{{- .existingClaim | default (ternary (printf "%s-models" (include "castalia.fullname" $)) "" .createClaim) -}}
 {{- end -}}
 {{- end -}}

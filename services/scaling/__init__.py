@@ -1,0 +1,1 @@
+"""Owns how many replicas a service should have. Standard library only: never sees Ray, HTTP or a tensor."""
