@@ -164,6 +164,7 @@ def test_an_unknown_sound_is_refused_with_those_that_there_are(http: httpx.Clien
     assert "kick, snare" in error["message"]
 
 
+@pytest.mark.slow
 def test_the_example_speaks_into_a_file_and_makes_a_bar_of_drums(local_fleet: LocalFleet, tmp_path: Path) -> None:
     """The script that the families' page names."""
     command = [sys.executable, EXAMPLE, "a 1", "--url", local_fleet.url, "--output", tmp_path]

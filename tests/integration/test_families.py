@@ -226,6 +226,7 @@ def test_records_keep_types_ranges_and_categories(http: httpx.Client, model: str
     assert len(scored["data"]) == 20
 
 
+@pytest.mark.slow
 def test_ten_thousand_records_stream_as_lines(http: httpx.Client) -> None:
     model = next(name for name, task in CASES if task == "record")
     body = {"model": model, "n": 10_000, "seed": 1, "stream": True}

@@ -143,6 +143,7 @@ def load(routed: Routed, route: str) -> Generator[Load]:
         client.result()
 
 
+@pytest.mark.slow
 def test_a_canary_gets_its_share_of_a_thousand_requests(routed: Routed, tell: Tell) -> None:
     def ask(_: int) -> str:
         return str(client.post("/tokenize", json={"model": "canary", "prompt": "a"}).raise_for_status().json()["model"])

@@ -12,13 +12,14 @@ from openai.types import Completion
 
 from tests.integration.conftest import BUILTIN, LocalFleet
 
-MODELS = [
+*OTHERS, LAST = [
     model.id
     for service in BUILTIN
     if service.family == "recurrent"
     for model in service.models
     if "completion" in model.does
 ]
+MODELS = [LAST, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)]
 OPENING = "The evening "
 VERSE = "The curfew tolls the knell of parting day,\n"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,9 @@ SERVICE = Service()
 OURS, RAYS = "predicted wait", "ongoing requests, quick"
 
 
-@pytest.fixture(scope="module")
-def ours() -> Mapping[str, Figures]:
-    return {name: simulate(recorded.read(name), OURS, SERVICE)[0] for name in ("steady", "ramp", "burst", "on-off")}
+@cache
+def ours(name: str) -> Figures:
+    return simulate(recorded.read(name), OURS, SERVICE)[0]
 
 
 def test_the_recorded_arrivals_are_those_that_their_command_draws(
@@ -32,16 +32,16 @@ def test_the_recorded_arrivals_are_those_that_their_command_draws(
 @pytest.mark.parametrize(
     ("trace", "overshoot", "most_turns", "cost", "late"),
     [
-        ("steady", 1, 1, 2.4, 0.02),
-        ("ramp", 1, 1, 2.1, 0.02),
+        pytest.param("steady", 1, 1, 2.4, 0.02, marks=pytest.mark.slow),
+        pytest.param("ramp", 1, 1, 2.1, 0.02, marks=pytest.mark.slow),
         ("burst", 0, 1, 4.2, 0.5),  # it is over before a replica could start
-        ("on-off", 0, 1, 4.5, 0.3),  # as above, for the first of six
+        pytest.param("on-off", 0, 1, 4.5, 0.3, marks=pytest.mark.slow),  # as above, for the first of six
     ],
 )
 def test_recorded_arrivals_are_followed_without_overshoot_or_flapping_at_a_bounded_cost(
-    ours: Mapping[str, Figures], trace: str, overshoot: int, most_turns: int, cost: float, late: float
+    trace: str, overshoot: int, most_turns: int, cost: float, late: float
 ) -> None:
-    found = ours[trace]
+    found = ours(trace)
     assert found.overshoot <= overshoot
     assert found.turns <= most_turns
     assert found.cost <= cost, "replica-seconds, as a multiple of what the work alone takes"
@@ -49,13 +49,11 @@ def test_recorded_arrivals_are_followed_without_overshoot_or_flapping_at_a_bound
     assert found.ends_at == 0, "a service that nobody asks rests"
 
 
-def test_a_burst_costs_less_than_with_rays_count_of_requests_and_is_answered_as_soon(
-    ours: Mapping[str, Figures],
-) -> None:
+def test_a_burst_costs_less_than_with_rays_count_of_requests_and_is_answered_as_soon() -> None:
     rays = simulate(recorded.read("burst"), RAYS, SERVICE)[0]
-    assert ours["burst"].cost < 0.8 * rays.cost
-    assert ours["burst"].overshoot < rays.overshoot
-    assert ours["burst"].late <= 1.05 * rays.late
+    assert ours("burst").cost < 0.8 * rays.cost
+    assert ours("burst").overshoot < rays.overshoot
+    assert ours("burst").late <= 1.05 * rays.late
 
 
 def test_the_simulation_is_the_same_every_time() -> None:
