@@ -94,7 +94,7 @@ $(BIN)/python:
 FROM_LOCK := --quiet --no-deps --require-hashes --requirement
 define install  # $(1): the lock to install from
 	$(PIP) install $(FROM_LOCK) requirements/uv.txt
-	$(BIN)/uv pip install --no-config --python $(BIN)/python $(FROM_LOCK) requirements/$(1).txt \
+	$(BIN)/uv pip install --no-config --compile-bytecode --python $(BIN)/python $(FROM_LOCK) requirements/$(1).txt \
 		|| $(PIP) install $(FROM_LOCK) requirements/$(1).txt
 	$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
 	$(PIP) install --quiet --no-deps --editable .

@@ -33,10 +33,11 @@ DEBIAN_POSTGRES = Path("/usr/lib/postgresql")  # <version>/bin: Debian keeps the
 @dataclass(frozen=True, slots=True)
 class RedisServer:
     port: int
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,15 @@ class PostgresServer:
 
 
 @contextmanager
-def redis_server() -> Iterator[RedisServer]:
-    """Without files: what it holds ends with it."""
+def redis_server(host: str = "127.0.0.1") -> Iterator[RedisServer]:
+    """Without files: what it holds ends with it. Without a password: no `host` that others reach."""
     program = shutil.which("redis-server")
     if program is None:
         _missing("redis-server", package="redis-server")
-    server = RedisServer(_free_port())
+    server = RedisServer(_free_port(), host)
     with _folder(user=None) as folder:
-        options = {"port": server.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder}
+        options = {"port": server.port, "bind": host, "save": "", "appendonly": "no", "dir": folder}
+        options["protected-mode"] = "no"
         command = [program, *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
         with _running(command, folder, user=None, is_ready=lambda: _redis_answers(server)):
             yield server
