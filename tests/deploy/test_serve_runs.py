@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.image_checkpoints import image_checkpoint
 from tests.shape_checkpoints import make_embedder
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
-GPUS, PATIENCE_S = 2, 240
+GPUS, PATIENCE_S, SETTLE_S = 2, 240, 30
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class Node:
         pipe.write("\n")
         pipe.flush()
         return self.told()["free"]
+
+    def settles_at(self, free: float) -> bool:
+        """Whether so many devices come to be free: Ray's view of them lags behind."""
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until:
+            if abs(self.free_gpus() - free) < 0.001:
+                return True
+            time.sleep(0.5)
+        return False
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         with httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE_S) as client:
@@ -129,18 +139,18 @@ def node(chart: Chart, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
 def test_gpu_services_come_from_nothing_share_devices_and_answer(node: Node) -> None:
     ready = node.told()
     assert ready == {"ready": dict.fromkeys(("chat", "images", "embeddings", "gateway"), "RUNNING")}
-    assert node.free_gpus() == GPUS, "no service for GPUs has a replica at rest"
+    assert node.settles_at(GPUS), "no service for GPUs has a replica at rest"
 
     listed = node.post("/v1/embeddings", {"model": "embedder", "input": "a spring"})
     assert listed["data"][0]["embedding"]
-    assert node.free_gpus() == GPUS, "embeddings run on CPUs"
+    assert node.settles_at(GPUS), "embeddings run on CPUs"
 
     said = node.post(
         "/v1/chat/completions", {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
     )
     assert said["choices"][0]["finish_reason"]
-    assert node.free_gpus() == pytest.approx(GPUS - 0.8193, abs=0.01), "18 GiB of an L4"
+    assert node.settles_at(GPUS - 0.8193), "18 GiB of an L4"
 
     drawn = node.post("/v1/images/generations", {"model": "painter", "prompt": "red heart", "n": 1})
     assert drawn["data"][0]["b64_json"]
-    assert node.free_gpus() == pytest.approx(GPUS - 0.8193 - 0.3186, abs=0.01), "7 GiB of the other one"
+    assert node.settles_at(GPUS - 0.8193 - 0.3186), "7 GiB of the other one"
