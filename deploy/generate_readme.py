@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from deploy.chart_parts import ChartModel, PodResources, RayResources, SecretEntry
 from deploy.chart_values import ChartSettings, ChartValues
+from deploy.generated import main
 
 CHART = Path(__file__).parent / "chart" / "castalia"
 PROSE = Path(__file__).parent / "chart_readme.md"
@@ -125,18 +125,5 @@ def readme_text() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the file is up to date")
-    check = parser.parse_args().check
-    text = readme_text()
-    if not check:
-        README.write_text(text)
-    elif not README.exists() or README.read_text() != text:
-        sys.stderr.write(f"{README} is out of date: run python -m deploy.generate_readme\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("deploy.generate_readme", __doc__, README, readme_text))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import ByteSize, TypeAdapter
 
 from deploy.chart_values import ChartValues
+from deploy.generated import main
 
 SCHEMA = Path(__file__).parent / "chart" / "castalia" / "values.schema.json"
 ANY_BYTES = TypeAdapter(ByteSize).json_schema()["anyOf"]
@@ -45,18 +45,5 @@ def schema_text() -> str:
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the file is up to date")
-    check = parser.parse_args().check
-    text = schema_text()
-    if not check:
-        SCHEMA.write_text(text)
-    elif not SCHEMA.exists() or SCHEMA.read_text() != text:
-        sys.stderr.write(f"{SCHEMA} is out of date: run python -m deploy.generate_schema\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("deploy.generate_schema", __doc__, SCHEMA, schema_text))

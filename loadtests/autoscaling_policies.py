@@ -16,12 +16,11 @@ from shared.config.base import ReplicaRange
 Policy = Callable[[AutoscalingContext], tuple[Any, Mapping[str, Any]]]
 DEPLOYMENT = DeploymentID("Replica", "simulated")
 DEFAULTS = ReplicaRange()
-TARGETS = DEFAULTS.model_dump(exclude={"min", "max"})
 
 
 def predicted_wait(service: Service, **changes: float) -> Decide:
     config = _config(service, upscale_delay_s=0, downscale_delay_s=0)
-    return _UnderRay(config, PredictedWait(**{**TARGETS, **changes}))
+    return _UnderRay(config, PredictedWait(**{**DEFAULTS.targets, **changes}))
 
 
 def ongoing_requests(service: Service) -> Decide:

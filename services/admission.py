@@ -45,9 +45,10 @@ class Admission:
         stats = self._queue.stats().get(call.model)
         if stats is None:
             return
-        load = Load(waiting_of(self._queue, call.model), stats.running_rows, stats.running_cost, stats.free_rows)
         share = Share(int(call.priority), call.tenant, call.weight)
-        prediction = predict(load, pace_of(stats), share, cost=sum(costs), row_cost=max(costs))
+        prediction = predict(
+            load_of(self._queue, call.model, stats), pace_of(stats), share, cost=sum(costs), row_cost=max(costs)
+        )
         if prediction is not None:
             prediction.check(deadline_s=left_s, max_wait_s=max_wait_s)
 
@@ -55,9 +56,8 @@ class Admission:
         """How long until so many units of cost that wait have been served."""
         stats = self._queue.stats().get(model)
         pace = UNSEEN if stats is None else pace_of(stats)
-        if pace.units_per_second is None:
-            return LONGEST_RETRY_S
-        return retry_after_s(excess * (1.0 if pace.used is None else pace.used) / pace.units_per_second)
+        seconds = pace.seconds(excess)
+        return LONGEST_RETRY_S if seconds is None else retry_after_s(seconds)
 
     def learn(self, model: str, *, bound: float, costs: Sequence[float]) -> None:
         """A request whose bound is known turned out to have rows of these costs."""
@@ -80,6 +80,10 @@ class Admission:
 def pace_of(stats: ModelStats) -> Pace:
     pace = stats.pace
     return Pace(pace.units_per_second, pace.seconds_per_unit, pace.used)
+
+
+def load_of(queue: Queue, model: str, stats: ModelStats) -> Load:
+    return Load(waiting_of(queue, model), stats.running_rows, stats.running_cost, stats.free_rows)
 
 
 def waiting_of(queue: Queue, model: str) -> tuple[Waiting, ...]:

@@ -34,17 +34,6 @@ DRAIN_MARGIN_S = 30  # over the longest request
 SCALING_INTERVAL_S = 1
 SCALING_WINDOW_S = 2
 SCALING_POLICY = "services.scaling.ray_policy:PredictedWait"
-# What of a service's `replicas` that class is given; the least and the most reach it by Ray.
-SCALING_FIELDS = (
-    "target_wait_s",
-    "target_busy",
-    "target_ongoing",
-    "growth",
-    "release",
-    "upscale_delay_s",
-    "downscale_delay_s",
-    "idle_s",
-)
 ACCELERATOR_LABEL = "ray.io/accelerator-type"
 HEALTH_PERIOD_S = 2
 HEALTH_TIMEOUT_S = 30
@@ -171,7 +160,7 @@ def _replicas(service: HostedService) -> dict[str, Any]:
             "downscale_delay_s": 0,
             "policy": {
                 "policy_function": SCALING_POLICY,
-                "policy_kwargs": count.model_dump(include=set(SCALING_FIELDS)),
+                "policy_kwargs": count.targets,
             },
         }
     }

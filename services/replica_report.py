@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.admission import Admission, Queue, pace_of, waiting_of
+from services.admission import Admission, Queue, load_of, pace_of, waiting_of
 from services.engine.stats import Histogram as EngineHistogram
 from services.engine.stats import ModelCounters, ModelStats
 from services.model_slot import ModelSlot
 from services.scaling.load import LoadMeter, ModelLoad, ReplicaLoad
-from shared.prediction import Load, Pace, Waiting, queue_wait_s
+from shared.prediction import Pace, Waiting, queue_wait_s
 from shared.reports import Histogram, ModelReport, ReplicaReport
 
 
@@ -34,15 +34,14 @@ class Reporter:
         return ReplicaReport(self._service, self._replica, models, max_wait_s)
 
     def _load_of(self, model: str, stats: ModelStats) -> ModelLoad:
-        load = Load(waiting_of(self._queue, model), stats.running_rows, stats.running_cost, stats.free_rows)
         pace = pace_of(stats)
         return ModelLoad(
             model=model,
             rows=stats.waiting_rows + stats.running_rows,
             free_rows=stats.free_rows,
             done=stats.units,
-            queued=stats.waiting_cost * (1.0 if pace.used is None else pace.used),
-            wait_s=queue_wait_s(load, pace),
+            queued=pace.work(stats.waiting_cost),
+            wait_s=queue_wait_s(load_of(self._queue, model, stats), pace),
             units_per_second=pace.units_per_second,
         )
 

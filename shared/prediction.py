@@ -57,6 +57,14 @@ class Pace:
     exact: float | None = None
     exact_row: float | None = None
 
+    def work(self, cost: float) -> float:
+        """What so much cost turns out to be, in units, going by rows of late."""
+        return cost if self.used is None else self.used * cost
+
+    def seconds(self, cost: float) -> float | None:
+        """How long a queue of so much cost takes to drain; None where none has been seen to."""
+        return None if self.units_per_second is None else self.work(cost) / self.units_per_second
+
 
 UNSEEN = Pace()
 
@@ -114,24 +122,20 @@ def predict(load: Load, pace: Pace, share: Share, *, cost: float, row_cost: floa
 
     Nothing is predicted of an idle model: a pace that was learned under load must not keep it idle.
     """
-    if load.is_idle or pace.units_per_second is None:
+    if load.is_idle:
         return None
-    wait_s = _wait_s(load, pace, cost_ahead(load.waiting, share, cost)) or 0.0
-    used = 1.0 if pace.used is None else pace.used
-    return Prediction(wait_s, used * row_cost * (pace.seconds_per_unit or 0.0))
+    wait_s = pace.seconds(_waits_for(load, cost_ahead(load.waiting, share, cost)))
+    return None if wait_s is None else Prediction(wait_s, pace.work(row_cost) * (pace.seconds_per_unit or 0.0))
 
 
 def queue_wait_s(load: Load, pace: Pace) -> float | None:
     """Seconds that a request would wait behind all that waits; None where no queue has been seen to drain yet."""
-    return _wait_s(load, pace, sum(each.cost for each in load.waiting))
+    return pace.seconds(_waits_for(load, sum(each.cost for each in load.waiting)))
 
 
-def _wait_s(load: Load, pace: Pace, ahead: float) -> float | None:
-    if pace.units_per_second is None:
-        return None
-    starts_at_once = ahead < load.free_cost
-    waits_for = 0.0 if starts_at_once else load.next_place + ahead - load.free_cost
-    return (1.0 if pace.used is None else pace.used) * waits_for / pace.units_per_second
+def _waits_for(load: Load, ahead: float) -> float:
+    """The cost that is served before a request starts which has so much ahead of it in the queue."""
+    return 0.0 if ahead < load.free_cost else load.next_place + ahead - load.free_cost
 
 
 def cost_ahead(waiting: Sequence[Waiting], share: Share, cost: float) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.cli.client import Client
+from services.cli.comparing import Change, Entry, Unit, compare
 from services.cli.context import CliError
 
 if TYPE_CHECKING:
@@ -18,30 +18,9 @@ QUIET_LOOKS = 6
 MOST_LOOKS = 7200  # half an hour: weights may have to be fetched and converted
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One service, model or route that differs; `fields` are the options that do, if it was and is there."""
-
-    what: str
-    kind: str
-    name: str
-    fields: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.what:<8} {self.kind} {self.name}" + (f": {', '.join(self.fields)}" if self.fields else "")
-
-
 def differences(before: FleetConfig, after: FleetConfig) -> list[Change]:
     """What was added, removed or changed. A default that is written out is no difference."""
-    old, new = _entries(before), _entries(after)
-    found: list[Change] = []
-    for kind, name in [*old, *(key for key in new if key not in old)]:
-        was, now = old.get((kind, name)), new.get((kind, name))
-        if was is None or now is None:
-            found.append(Change("added" if was is None else "removed", kind, name))
-        elif fields := tuple(sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))):
-            found.append(Change("changed", kind, name, fields))
-    return found
+    return compare(_entries(before), _entries(after))
 
 
 def wait_loaded(
@@ -70,9 +49,9 @@ def wait_loaded(
     raise CliError(f"applied, but after {MOST_LOOKS * LOOK_EVERY_S / 60:g} minutes models are still being loaded")
 
 
-def _entries(fleet: FleetConfig) -> Mapping[tuple[str, str], Mapping[str, object]]:
+def _entries(fleet: FleetConfig) -> Mapping[Unit, Entry]:
     """The options of every service, model and route, by kind and name. A model's service is one of its options."""
-    entries: dict[tuple[str, str], Mapping[str, object]] = {}
+    entries: dict[Unit, Entry] = {}
     for service in fleet.services:
         entries["service", service.name] = service.model_dump(exclude={"models"})
         for model in service.models:

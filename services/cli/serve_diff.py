@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.app import GATEWAY_APP
+from services.cli.comparing import Entry, Unit, compare
 
-Leaves = Mapping[str, object]
-Unit = tuple[str, str]  # a kind, and a name
 NAMING = ("name", "id")  # what tells the entries of a list apart
 
 
@@ -27,31 +26,23 @@ def serve_differences(deployed: Mapping[str, Any], wanted: Mapping[str, Any]) ->
     """What deploying `wanted` would add, remove and change. A default that is written out is no difference."""
     old, new = _units(deployed), _units(wanted)
     found: list[Difference] = []
-    for unit in [*old, *(unit for unit in new if unit not in old)]:
-        was, now = old.get(unit), new.get(unit)
-        if was is None or now is None:
-            found.append(Difference("added" if was is None else "removed", *unit))
-        elif lines := tuple(_lines(was, now)):
-            found.append(Difference("changed", *unit, lines))
+    for change in compare(old, new):
+        unit = change.kind, change.name
+        lines = (f"{key}: {_shown(old[unit], key)} -> {_shown(new[unit], key)}" for key in change.fields)
+        found.append(Difference(change.what, *unit, tuple(lines)))
     return found
 
 
-def _lines(was: Leaves, now: Leaves) -> Iterator[str]:
-    for key in sorted(was.keys() | now.keys()):
-        if was.get(key) != now.get(key):
-            yield f"{key}: {_shown(was, key)} -> {_shown(now, key)}"
-
-
-def _shown(leaves: Leaves, key: str) -> str:
+def _shown(leaves: Entry, key: str) -> str:
     return repr(leaves[key]) if key in leaves else "nothing"
 
 
-def _units(config: Mapping[str, Any]) -> dict[Unit, Leaves]:
+def _units(config: Mapping[str, Any]) -> dict[Unit, Entry]:
     """The leaves of each part that a person thinks of by its name.
 
     The gateway is told all services again: of those it shows what no application does, remote servers and routes.
     """
-    units: dict[Unit, Leaves] = {}
+    units: dict[Unit, Entry] = {}
     applications = {app.get("name", ""): app for app in config.get("applications", [])}
     for name, app in applications.items():
         if name != GATEWAY_APP:

@@ -50,6 +50,11 @@ class ReplicaRange(ConfigModel):
     )
     idle_s: float = Field(default=300, ge=0, description="with min 0: how long without a request before the last stops")
 
+    @property
+    def targets(self) -> dict[str, float]:
+        """What the policy is given, by the same names: all but the bounds, which reach it by Ray."""
+        return self.model_dump(exclude={"min", "max"})
+
     @model_validator(mode="after")
     def _ordered(self) -> ReplicaRange:
         if self.min > self.max:

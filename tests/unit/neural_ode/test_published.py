@@ -11,30 +11,23 @@ from services.families.neural_ode.images.drawing import Solver, draw_classes, lo
 from services.families.neural_ode.images.evaluation import sample_figure as image_figure
 from services.families.neural_ode.series.evaluation import load_latent_ode
 from services.families.neural_ode.series.evaluation import sample_figure as series_figure
-from services.sources import verify
 from services.training.distances import nearest_class
 from services.training.held_out import read_held_out
 from services.training.recipe import Figure
-from services.training.report import read_report
-from tests.unit.training.published import published
+from tests.unit.training.published import measured_again, published
 
 FOLDERS = published("neural_ode")
 
 
-def measured(name: str, folder: Path) -> Figure:
-    if name == "series-ode":
+def measure(folder: Path) -> Figure:
+    if folder.name == "series-ode":
         return series_figure(load_latent_ode(folder), folder)
     return image_figure(load_flow(folder), folder)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_published_weights_score_on_their_sample_as_reported(name: str) -> None:
-    folder = FOLDERS[name]
-    verify(folder)
-    assert all(path.stat().st_size <= 100_000 for path in folder.glob("held_out.*"))
-    again = measured(name, folder)
-    reported = {figure.name: figure for figure in read_report(folder).figures}[again.name]
-    assert again.value == pytest.approx(reported.value, abs=reported.tolerance)
+    again = measured_again(FOLDERS[name], "held_out.*", measure)
     assert again.baseline is not None
     assert again.value < again.baseline
 

@@ -62,7 +62,7 @@ def test_held_out_passages_are_far_from_training_and_share_no_lines_with_it() ->
     found = [Passage(first / total, (f"{LINE} {first}", LINE)) for first in range(0, total, 640)]
     twin = Passage(0.5, next(each.lines for each in found if 0.12 < each.at < 0.13) * 2)
     parts = split([*found, twin], total)
-    assert len(parts["training"]) == 2560
+    assert len(parts["training"]) == 4096
     assert min(len(parts["validation"]), len(parts["held_out"])) > 30
     assert twin not in parts["training"]
     apart = [passage.at for part in ("validation", "held_out") for passage in parts[part]]

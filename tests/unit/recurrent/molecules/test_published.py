@@ -9,9 +9,8 @@ from services.families.recurrent.language import TOKENIZER, load_net
 from services.families.recurrent.molecules.drawing import draw_smiles
 from services.families.recurrent.molecules.evaluation import SAMPLE, TEMPERATURE, sample_figure
 from services.families.recurrent.molecules.measures import Drawn
-from services.sources import verify
 from services.training.report import read_report
-from tests.unit.training.published import published
+from tests.unit.training.published import measured_again, published
 
 FOLDER = published("recurrent").get("molecules-lstm")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="molecules-lstm is not published")
@@ -19,11 +18,7 @@ pytestmark = pytest.mark.skipif(FOLDER is None, reason="molecules-lstm is not pu
 
 def test_published_weights_score_on_their_sample_as_reported() -> None:
     assert FOLDER is not None
-    verify(FOLDER)
-    assert (FOLDER / SAMPLE).stat().st_size <= 100_000
-    again = sample_figure(load_net(FOLDER), FOLDER)
-    reported = {figure.name: figure for figure in read_report(FOLDER).figures}[again.name]
-    assert again.value == pytest.approx(reported.value, abs=reported.tolerance)
+    again = measured_again(FOLDER, SAMPLE, lambda folder: sample_figure(load_net(folder), folder))
     assert again.baseline is not None
     assert again.value < 0.5 * again.baseline
 
