@@ -23,9 +23,8 @@ MODELS = {
     model.id: (service.family, model) for service in load_fleet_config(MODELS_YAML).hosted for model in service.models
 }
 MOST_MEMORY = 12 * 2**30  # bytes resident, of all processes of the fleet
-# A small request of each task, by what it needs beside the model's name.
+# A small request of each task, by what it needs beside the model's name. Whether a decoder chats, its checkpoint says.
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
-    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}),
     "completion": ("/v1/completions", {"prompt": "The ", "max_tokens": 8}),
     "embedding": ("/v1/embeddings", {"input": ["a spring", "a well"]}),
     "image": ("/v1/images/generations", {}),
