@@ -133,7 +133,7 @@ class ServiceAccount(ChartModel):
 
 
 class GatewayService(ChartModel):
-    """The Service in front of every worker whose /readyz answers 200."""
+    """The Service in front of every worker without devices whose /readyz answers 200."""
 
     type: str = Field(
         default="ClusterIP", pattern="^(ClusterIP|NodePort|LoadBalancer)$", description="as Kubernetes has it"

@@ -42,15 +42,15 @@ RULES = r"""
 function add(name,  line) {{
   while ((getline line < ("{folder}/" name)) > 0) print line
   close("{folder}/" name)
-  added++
 }}
 /^[a-z]/ {{
-  if (section == "defaults") add("defaults.cfg")
+  if (section == "defaults") {{ add("defaults.cfg"); added++ }}
   section = $1 == "backend" || $1 == "frontend" ? $2 : $1
   print
-  if (section == "http_frontend") add("frontend.cfg")
+  if (section == "http_frontend") {{ add("frontend.cfg"); added++ }}
   next
 }}
+section == "http_frontend" && /# Override: force health checks to fail/ {{ add("leaving.cfg") }}
 section == "defaults" && $1 == "errorfile" {{ next }}
 section == "default_backend" && /return status 404/ {{
   print "    http-request return status 503 default-errorfiles"
@@ -87,6 +87,13 @@ FRONTEND = """\
     http-after-response set-header retry-after %[rand(4),add(1)] if is_unavailable !says_when
 """
 
+# Ray fails its own page for health checks on a node that it will leave, or that leads nowhere yet. The page that load
+# balancers ask of us fails with it; and clients that keep a connection come back by another node.
+LEAVING = """\
+    http-request return status 503 default-errorfiles if { path /readyz }
+    option httpclose
+"""
+
 UNAVAILABLE = "The gateway is not available; it may be starting. Try again in a moment."
 
 
@@ -114,6 +121,7 @@ def write_haproxy_script(folder: Path, edge: Edge, binary: str) -> Path:
             answers=_answers(edge),
         ),
         "frontend.cfg": FRONTEND.format(body_ms=_ms(edge.body_timeout_s)),
+        "leaving.cfg": LEAVING,
         "haproxy": SCRIPT.format(folder=folder, binary=binary),
     }
     for name, text in files.items():

@@ -12,7 +12,7 @@ GRANULES = 10_000  # Ray counts a device in ten-thousandths
 # A name that stands for cards of two sizes has the smaller one's. deploy/chart/castalia/templates/_serve.tpl holds the
 # same table, which a test compares.
 _TOTAL_MIB = {
-    "A10G": 22_500,
+    "A10G": 22_400,
     "A100": 40_000,
     "A100-40G": 40_000,
     "A100-80G": 80_000,
@@ -20,11 +20,11 @@ _TOTAL_MIB = {
     "H20": 97_000,
     "H100": 80_000,
     "H200": 143_000,
-    "L4": 22_500,
-    "L40S": 45_500,
-    "P4": 7_600,
+    "L4": 22_400,
+    "L40S": 45_400,
+    "P4": 7_500,
     "RTX-PRO-6000": 97_000,
-    "T4": 15_000,
+    "T4": 14_900,
     "V100": 16_000,
 }
 DEVICE_MEMORY: Mapping[str, int] = MappingProxyType({name: mib * MIB for name, mib in _TOTAL_MIB.items()})

@@ -16,7 +16,7 @@ END_S = 90.0
 
 
 class Chatting:
-    """Begins with `with`; `rows` are Locust's, by name, once it is over."""
+    """Begins with `with`. Afterwards `rows` are Locust's, by name, and `told` is what it said, its errors last."""
 
     def __init__(self, fleet: ClusterFleet, model: str) -> None:
         self._command = [sys.executable, "-m", "locust", "--locustfile", str(ROOT / "loadtests" / "locustfile.py")]
@@ -24,6 +24,7 @@ class Chatting:
         self._command += ["--stop-timeout", "60", "--model", model, "--max-tokens", "24", "--seed", "1", "--json"]
         self._environment = os.environ | {"CASTALIA_API_KEY": fleet.key}
         self.rows: dict[str, dict[str, Any]] = {}
+        self.told = ""
 
     def __enter__(self) -> Chatting:
         self._process = subprocess.Popen(
@@ -33,8 +34,8 @@ class Chatting:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
-        output, errors = self._process.communicate(timeout=END_S)
-        assert output.strip(), errors[-2000:]
+        output, self.told = self._process.communicate(timeout=END_S)
+        assert output.strip(), self.told[-2000:]
         self.rows = {row["name"]: row for row in json.loads(output)}
 
     @property

@@ -5,9 +5,11 @@ A pod sees this machine's files, as an image would hold them; what it writes is 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -131,6 +133,7 @@ class Pod:
     def kill(self) -> None:
         """At once and without a word, as a machine that loses power."""
         if self.running:
+            self._keep_logs()
             self._process.kill()
         self._process.wait()
 
@@ -165,12 +168,17 @@ class Pod:
     def mend(self) -> None:
         _ip("link", "set", self._cable, "up")
 
+    def _keep_logs(self) -> None:
+        """Ray's logs beside the pod's own, for whoever asks why a test failed."""
+        for logs in Path(f"/proc/{self.pid}/root/tmp/ray").glob("session_*-*/logs"):
+            with contextlib.suppress(OSError, shutil.Error):  # the pod writes to them, or has just ended
+                shutil.copytree(logs, self.log.with_suffix(""), symlinks=True, dirs_exist_ok=True)
+
     def _write_files(self) -> str:
         """Leaves beside the pod's folder the script that fills its root; returns the path, inside, of what it runs."""
-        lines = [_exported(env, f"{command} &") for command, env in self.spec.sidecars]
-        main = "\n".join(
-            [*lines, _exported(self.spec.environment, f"exec bash -c -- {shlex.quote(self.spec.command)}")]
-        )
+        lines = [f"(\n{_exported(env)}\n{command}\n) &" for command, env in self.spec.sidecars]
+        lines += [_exported(self.spec.environment), f"exec bash -c -- {shlex.quote(self.spec.command)}"]
+        main = "\n".join(lines)
         files = {**self.spec.files, "/run/pod.sh": main}
         moves: list[str] = []
         for path, text in files.items():
@@ -188,9 +196,8 @@ class Pod:
         return int(found[0])
 
 
-def _exported(environment: Mapping[str, str], command: str) -> str:
-    words = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
-    return f"({words and 'export ' + words}\n{command})" if command.endswith("&") else f"export {words}\n{command}"
+def _exported(environment: Mapping[str, str]) -> str:
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items())
 
 
 def _ip(*words: str) -> None:

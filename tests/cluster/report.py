@@ -42,6 +42,7 @@ class Figures:
         """cluster.md and cluster.json; nothing if nothing was measured."""
         if not self.rows:
             return
+        folder.mkdir(parents=True, exist_ok=True)
         minutes = (time.monotonic() - self.began) / 60
         facts = machine() | {"load average after the run": f"{os.getloadavg()[0]:.1f}"}
         rows = [asdict(row) for row in self.rows]

@@ -92,7 +92,7 @@ def _roll(fleet: ClusterFleet, figures: Figures, what: str, change: Change) -> N
     figures.add(SCENARIO, f"{what}: the longest chat (s)", chats["max_response_time"] / 1e3)
     assert set(ends) == {"completed"}, [(stream.end, stream.why) for stream in streams]
     assert chats["num_requests"] > 10
-    assert chatting.failures == 0, chatting.rows
+    assert chatting.failures == 0, chatting.told
 
 
 def ids(fleet: ClusterFleet, name: str, deployment: str = "Replica") -> set[str]:

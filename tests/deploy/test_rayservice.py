@@ -9,9 +9,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import ByteSize, TypeAdapter
 
 from tests.deploy.chart import DEV, GPU, HA, MIXED, SCENARIOS, Chart, scenarios
 
+BYTES = TypeAdapter(ByteSize)
 CRD_DIR = os.environ.get("CASTALIA_CRD_DIR")
 with_crds = pytest.mark.skipif(CRD_DIR is None, reason="CASTALIA_CRD_DIR names no folder of KubeRay's CRD schemas")
 
@@ -79,6 +81,14 @@ def groups(chart: Chart, values: Path, *sets: str) -> dict[str, dict[str, Any]]:
 def test_the_head_takes_no_replica(chart: Chart, values: Path) -> None:
     assert cluster(chart, values)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert chart.ray_service(values)["spec"]["excludeHeadPodFromServeSvc"] is True
+
+
+@scenarios
+def test_the_object_store_has_room_in_the_memory_that_is_mounted_for_it(chart: Chart, values: Path) -> None:
+    for group in (cluster(chart, values)["headGroupSpec"], *groups(chart, values).values()):
+        mounted = next(each for each in group["template"]["spec"]["volumes"] if each["name"] == "shm")
+        size = BYTES.validate_python(f"{mounted['emptyDir']['sizeLimit']}B")
+        assert 0.8 * size < int(group["rayStartParams"]["object-store-memory"]) < size
 
 
 def test_gpu_pods_come_from_nothing_and_carry_the_label_that_the_autoscaler_reads(chart: Chart) -> None:

@@ -27,4 +27,4 @@ def test_two_services_share_a_device_by_declared_memory_and_a_third_or_one_for_a
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["devices"] == {"first": ["0"], "second": ["0"]}
     assert found["states"] == {"third": "DEPLOYING", "other": "DEPLOYING"}
-    assert found["left"] == pytest.approx(1 - 2 * 0.4552)
+    assert found["left"] == pytest.approx(1 - 2 * 0.4572)

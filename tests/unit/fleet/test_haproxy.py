@@ -30,7 +30,10 @@ HEAD = b"POST /v1/x HTTP/1.1\r\nhost: a\r\n"
 class Backend(http.server.BaseHTTPRequestHandler):
     """In the gateway's place, a connection a request. `/gone` ends it where an answer should be. No body is read."""
 
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
+        self.close_connection = True
         if self.path == "/gone":
             return
         if self.path == "/long":
@@ -62,7 +65,7 @@ def free_port() -> int:
 
 
 def rays_configuration(
-    folder: Path, edge: Edge, port: int, backends: dict[str, BackendConfig], maxconn: int = 64
+    folder: Path, edge: Edge, port: int, backends: dict[str, BackendConfig], maxconn: int = 64, *, leaves: bool = False
 ) -> Path:
     config = HAProxyConfig(
         socket_path=str(folder / "admin"),
@@ -75,6 +78,7 @@ def rays_configuration(
         maxconn=maxconn,
         metrics_enabled=False,
         has_received_routes=True,
+        pass_health_checks=not leaves,
         is_head=True,
         http_options=HTTPOptions(host="127.0.0.1", port=port),
     )
@@ -83,15 +87,17 @@ def rays_configuration(
     return path
 
 
-def running(folder: Path, server_port: int | None, maxconn: int = 64, *, files: int | None = None) -> Generator[Proxy]:
-    """HAProxy, which may open so many `files`; None: as many as this process may."""
+def running(
+    folder: Path, server_port: int | None, maxconn: int = 64, *, files: int | None = None, leaves: bool = False
+) -> Generator[Proxy]:
+    """HAProxy, which may open so many `files` (None: as many as this process may), on a node that Ray `leaves`."""
     edge = Edge(free_port(), free_port(), LIMIT_S, LIMIT_S, LIMIT_S)
     port = free_port()
     backends: dict[str, BackendConfig] = {}
     if server_port is not None:
         server = ServerConfig("one", "127.0.0.1", server_port)
         backends["http-gateway"] = BackendConfig("http-gateway", "/", servers=[server], app_name="gateway")
-    config = rays_configuration(folder, edge, port, backends, maxconn)
+    config = rays_configuration(folder, edge, port, backends, maxconn, leaves=leaves)
     script = write_haproxy_script(folder, edge, haproxy_binary())
     with (folder / "log").open("wb") as log:
         command: list[str | Path] = [script, "-db", "-f", config, "-dR"]
@@ -118,11 +124,17 @@ def until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def backend() -> Iterator[int]:
+    """Its port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Backend) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield from running(tmp_path_factory.mktemp("proxy"), server.server_port)
+        yield server.server_port
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory, backend: int) -> Iterator[Proxy]:
+    yield from running(tmp_path_factory.mktemp("proxy"), backend)
 
 
 @pytest.fixture
@@ -194,6 +206,18 @@ def test_a_gateway_that_dies_while_it_answers_is_unavailable_and_clients_may_com
 
 def test_before_the_gateway_is_known_clients_may_come_back(bare: Proxy) -> None:
     unavailable(httpx.get(f"{bare.url}/v1/models", trust_env=False))
+
+
+def test_a_node_that_ray_leaves_is_not_ready_and_answers_meanwhile_and_keeps_no_connection(
+    tmp_path: Path, proxy: Proxy, backend: int
+) -> None:
+    with contextlib.closing(running(tmp_path, backend, leaves=True)) as found, httpx.Client(trust_env=False) as client:
+        leaving = next(found).url
+        unavailable(client.get(f"{leaving}/readyz"))
+        answer = client.get(f"{leaving}/x")
+        assert (answer.text, answer.headers["connection"]) == ("ok", "close")
+        stays = client.get(f"{proxy.url}/readyz")
+        assert (stays.text, stays.headers.get("connection")) == ("ok", None)
 
 
 def test_a_low_limit_of_open_files_makes_few_connections_and_not_one(

@@ -102,7 +102,7 @@ def test_the_policy_is_given_what_models_yaml_says_by_the_names_that_it_has_ther
 def test_a_part_of_a_device_is_what_the_memory_says_on_a_node_with_such_devices() -> None:
     resources = {"gpu_memory": "10GiB", "accelerator": "L4"}
     options = deployment(rendered({**ENTRY, "resources": resources}), "chat")["ray_actor_options"]
-    assert options["num_gpus"] == 0.4552, "10240 of 22500 MiB, rounded up"
+    assert options["num_gpus"] == 0.4572, "10240 of 22400 MiB, rounded up"
     assert options["label_selector"] == {"ray.io/accelerator-type": "L4"}
     plain = deployment(rendered({**ENTRY, "resources": {"num_gpus": 1}}), "chat")["ray_actor_options"]
     assert plain == {"num_cpus": 0.05, "num_gpus": 1.0, "memory": 2 * 2**30}

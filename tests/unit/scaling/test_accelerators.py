@@ -31,7 +31,7 @@ def test_a_part_is_rounded_up_so_that_no_device_is_shared_by_more_than_it_holds(
         ({"gpu_memory": "1GiB"}, "gpu_memory needs accelerator"),
         ({"gpu_memory": "1GiB", "accelerator": "Abacus"}, "'Abacus' is not known: use num_gpus, or one of A100, "),
         ({"gpu_memory": "1GiB", "accelerator": "L4", "num_gpus": 0.5}, r"num_gpus \(0.5\) both say"),
-        ({"gpu_memory": "23GiB", "accelerator": "L4"}, r"\(23552 MiB\) is over what accelerator L4 has \(22500 MiB\)"),
+        ({"gpu_memory": "23GiB", "accelerator": "L4"}, r"\(23552 MiB\) is over what accelerator L4 has \(22400 MiB\)"),
         ({"accelerator": "L4"}, "accelerator L4 needs gpu_memory or num_gpus"),
         ({"accelerator": "L 4", "num_gpus": 1}, "pattern"),
         ({"gpu_memory": 0, "accelerator": "L4"}, "greater than 0"),
@@ -44,4 +44,4 @@ def test_what_cannot_be_placed_is_refused_with_the_reason(resources: dict[str, A
 
 def test_a_device_of_a_type_that_has_no_known_memory_can_be_asked_for_whole() -> None:
     assert Resources.model_validate({"accelerator": "TPU-V6E", "num_gpus": 1}).device_share == 1
-    assert Resources.model_validate({"gpu_memory": 9000 * MIB, "accelerator": "L4"}).device_share == 0.4
+    assert Resources.model_validate({"gpu_memory": 8960 * MIB, "accelerator": "L4"}).device_share == 0.4

@@ -46,6 +46,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Bytes of Ray's object store, which it would put on a slower disk if it were over /dev/shm: a tenth is left. Takes a pool. */}}
+{{- define "castalia.objectStore" -}}
+{{- include "castalia.bytes" .shm | int64 | mulf 0.9 | int64 -}}
+{{- end -}}
+
 {{/* Seconds in which every stream has ended: the longest request and a margin, as services.app counts it. */}}
 {{- define "castalia.longest" -}}
 {{- add (ceil (float64 (default 600 .Values.settings.timeout_s))) 30 -}}

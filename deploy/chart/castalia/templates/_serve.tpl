@@ -98,7 +98,7 @@ autoscaling_config:
 
 {{/* MiB of a device by Ray's name of its type, as shared/config/accelerators.py has it: a test compares the two. */}}
 {{- define "castalia.deviceMemory" -}}
-A10G: 22500
+A10G: 22400
 A100: 40000
 A100-40G: 40000
 A100-80G: 80000
@@ -106,11 +106,11 @@ B200: 182000
 H20: 97000
 H100: 80000
 H200: 143000
-L4: 22500
-L40S: 45500
-P4: 7600
+L4: 22400
+L40S: 45400
+P4: 7500
 RTX-PRO-6000: 97000
-T4: 15000
+T4: 14900
 V100: 16000
 {{- end -}}
 

@@ -22,7 +22,11 @@
   replicas: {{ .pool.minReplicas | int }}
   minReplicas: {{ .pool.minReplicas | int }}
   maxReplicas: {{ include "castalia.mostPods" . }}
-  rayStartParams: {}
+  {{- if and (eq .name "cpu") .root.Values.autoscaler.enabled }}
+  # Clients come by these pods: one that has lost its last replica stays until the longest stream through it has ended.
+  idleTimeoutSeconds: {{ add (include "castalia.longest" .root) .root.Values.autoscaler.idleTimeoutSeconds }}
+  {{- end }}
+  rayStartParams: {object-store-memory: {{ include "castalia.objectStore" .pool | quote }}}
   {{- with .accelerator }}
   # Ray's autoscaler reads it here, before there is any pod of the group.
   labels: {ray.io/accelerator-type: {{ . | quote }}}
