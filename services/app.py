@@ -111,6 +111,7 @@ def _model_application(service: HostedService, fleet: FleetConfig, settings: Set
                 "max_queued_requests": ROUTER_QUEUE,
                 "request_router_config": {"request_router_class": REQUEST_ROUTER},
                 **_replicas(service),
+                "max_surge_percent": service.replicas.surge_percent,
                 "ray_actor_options": _actor_options(service.resources, fleet),
                 **_lifecycle(settings),
             }

@@ -49,11 +49,14 @@ class ReplicaRange(ConfigModel):
         default=180, ge=0, description="how long fewer must have been enough; some times what a model takes to load"
     )
     idle_s: float = Field(default=300, ge=0, description="with min 0: how long without a request before the last stops")
+    surge_percent: int = Field(
+        default=0, ge=0, le=100, description="when they are replaced, how many more may run meanwhile, rounded up"
+    )
 
     @property
     def targets(self) -> dict[str, float]:
-        """What the policy is given, by the same names: all but the bounds, which reach it by Ray."""
-        return self.model_dump(exclude={"min", "max"})
+        """What the policy is given, by the same names: what reaches it, or does its work, by Ray is left out."""
+        return self.model_dump(exclude={"min", "max", "surge_percent"})
 
     @model_validator(mode="after")
     def _ordered(self) -> ReplicaRange:

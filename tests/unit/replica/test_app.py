@@ -90,12 +90,16 @@ def test_replicas_are_fixed_or_scale_down_to_zero(replicas: dict[str, Any], expe
     assert {key: found[key] for key in keys if key in found} == expected
 
 
+def test_old_replicas_stop_first_unless_more_may_run_meanwhile() -> None:
+    found = [deployment(rendered({**ENTRY, "replicas": each}), "chat") for each in ({}, {"surge_percent": 25})]
+    assert [each["max_surge_percent"] for each in found] == [0, 25]
+
+
 def test_the_policy_is_given_what_models_yaml_says_by_the_names_that_it_has_there() -> None:
     config = deployment(rendered({**ENTRY, "replicas": {"max": 2}}), "chat")["autoscaling_config"]
     kwargs = config["policy"]["policy_kwargs"]
-    assert (
-        kwargs.keys() == {field.name for field in fields(Targets)} == ReplicaRange.model_fields.keys() - {"min", "max"}
-    )
+    rays = {"min", "max", "surge_percent"}
+    assert kwargs.keys() == {field.name for field in fields(Targets)} == ReplicaRange.model_fields.keys() - rays
     assert callable(PredictedWait(**kwargs))
 
 

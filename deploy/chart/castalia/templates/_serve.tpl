@@ -24,6 +24,7 @@ applications:
         max_queued_requests: -1
         request_router_config: {request_router_class: services.affinity_router.AffinityRouter}
         {{- include "castalia.replicas" . | nindent 8 }}
+        max_surge_percent: {{ dig "replicas" "surge_percent" 0 . }}
         ray_actor_options:
           num_cpus: {{ dig "resources" "num_cpus" 0.05 . }}
           num_gpus: {{ include "castalia.deviceShare" . }}
