@@ -3,6 +3,9 @@
 A request fans out into rows (`n` choices of each prompt). The stream of one call is a sequence of batches, each a
 list of `RowEvent`: first one `Accepted` (row 0), then the rows' own events, each row's last being `Finished` or
 `Failed`. A call refused as a whole is a single `Failed` in place of `Accepted`.
+
+An empty batch means nothing but that the replica lives: one comes after each `HEARTBEAT_S` of an accepted call in which
+nothing else did.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from shared.errors import ServiceError
+
+HEARTBEAT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

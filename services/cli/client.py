@@ -99,8 +99,9 @@ class Client:
     def is_ready(self) -> bool:
         """Whether the gateway answers and every service behind it does. Never raises."""
         try:
-            return self._http.get("/readyz", timeout=CONNECT_S).status_code == HTTPStatus.OK
-        except httpx.HTTPError:
+            answer = self._http.get("/readyz", timeout=CONNECT_S)
+            return answer.status_code == HTTPStatus.OK and not answer.json()["silent"]
+        except (httpx.HTTPError, ValueError, KeyError):
             return False
 
     def chat(self, body: Mapping[str, object]) -> Generator[Delta | End]:

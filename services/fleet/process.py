@@ -180,11 +180,11 @@ class FleetProcess:
                 except httpx.HTTPError as error:
                     answer = repr(error)
                 else:
-                    if response.is_success:
+                    if response.is_success and not response.json()["silent"]:
                         return
                     answer = f"{response.status_code} {response.text[:500]}"
                 self._signals.wait(POLL_S)
-        raise FleetError(f"{url} did not answer 200 within {READY_S:g} s, but {answer}")
+        raise FleetError(f"{url} did not find every service within {READY_S:g} s, but said {answer}")
 
     def _progress(self, message: str) -> None:
         log.info("fleet", progress=message)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,9 +16,22 @@ from services.gateway.state import GatewayState
 from shared.errors import Overloaded, ServiceError
 from shared.schemas.common import Health, Readiness
 
+START_S = 600.0  # weights may have to be fetched first
+
 
 class NotReady(Overloaded):
     code = "not_ready"
+
+
+class _Starting:
+    """Whether a new gateway still waits for all services."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.ends = clock() + START_S
+
+    def needs_all(self) -> bool:
+        return self._clock() < self.ends
 
 
 def ops_router(state: GatewayState) -> APIRouter:
@@ -26,16 +41,25 @@ def ops_router(state: GatewayState) -> APIRouter:
     async def healthz() -> Health:
         return Health()
 
-    @router.get("/readyz", summary="Does every kept service answer?", responses=open_responses(503))
+    starting = _Starting(state.tempo.clock)
+
+    @router.get("/readyz", summary="Is this gateway worth asking?", responses=open_responses(503))
     async def readyz() -> Readiness:
-        services = list(state.table.kept_services())
-        answers = await asyncio.gather(*(_answers(state, service) for service in services))
-        silent = [service for service, is_up in zip(services, answers, strict=True) if not is_up]
-        if silent:
+        """Asks every service that keeps a replica, through the data path.
+
+        At first all must answer, for ten minutes at most. From then on one of them is enough: a model that has failed
+        must not keep clients from the others.
+        """
+        asked = list(state.table.kept_services())
+        answers = await asyncio.gather(*(_answers(state, service) for service in asked))
+        services = [service for service, is_up in zip(asked, answers, strict=True) if is_up]
+        silent = [service for service in asked if service not in services]
+        if silent and (not services or starting.needs_all()):
             raise NotReady(f"Not ready: no replica answers for {', '.join(silent)}.")
         if not state.table.routes:
             raise NotReady("Not ready: the gateway has no configuration yet.")
-        return Readiness(services=services)
+        starting.ends = -math.inf
+        return Readiness(services=services, silent=silent)
 
     @router.get(
         "/metrics",

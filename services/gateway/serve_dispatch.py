@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Sequence, Set
+from contextlib import aclosing, contextmanager
 from contextvars import Context
 from typing import Any, cast
 
@@ -16,13 +16,15 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from services.gateway.dispatcher import ReplicaLost
 from shared.calls import Call
 from shared.errors import Overloaded
-from shared.events import RowEvent
+from shared.events import HEARTBEAT_S, RowEvent
 from shared.reports import ReplicaReport
 
 REPLICA_DEPLOYMENT = "Replica"
 # A slow replica is waited for as long as this if another has answered: less than half of the time for which the board
 # trusts a report, so that with the next it knows of the others without a gap.
 PATIENCE_S = 0.4
+# A node that is cut off ends no connection. A replica whose loop stands still for so long is about to be replaced.
+LONGEST_SILENCE_S = 4 * HEARTBEAT_S
 _LOST = (
     RayActorError,  # died, or cannot be reached
     WorkerCrashedError,
@@ -37,12 +39,19 @@ _LOST_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 class ServeDispatcher:
     """A `Dispatcher` over Ray Serve: each service is an application of its own with one deployment."""
 
-    def __init__(self, make_handle: Callable[[str, str], DeploymentHandle[object]] = DeploymentHandle) -> None:
+    def __init__(
+        self,
+        make_handle: Callable[[str, str], DeploymentHandle[object]] = DeploymentHandle,
+        *,
+        silence_s: float = LONGEST_SILENCE_S,
+    ) -> None:
         """`make_handle` takes the names of a deployment and its application.
 
-        A handle is made without asking Ray whether its deployment exists: calls wait until it does.
+        A handle is made without asking Ray whether its deployment exists: calls wait until it does. A replica that has
+        begun to answer, and then says nothing for `silence_s`, not even that it lives, is lost.
         """
         self._make_handle = make_handle
+        self._silence_s = silence_s
         self._handles: dict[str, DeploymentHandle[object]] = {}
 
     async def stream(self, service: str, call: Call) -> AsyncGenerator[list[RowEvent], None]:
@@ -53,11 +62,28 @@ class ServeDispatcher:
         answer = Context().run(handle.remote, call)
         response = cast("DeploymentResponseGenerator[list[RowEvent]]", answer)
         try:
-            with _ray_errors():
-                async for batch in response:
-                    yield batch
+            async with aclosing(self._heard(response)) as batches:
+                with _ray_errors():
+                    async for batch in batches:
+                        yield batch
         finally:
             response.cancel()  # does nothing to a stream that has ended
+
+    async def _heard(self, response: AsyncIterable[list[RowEvent]]) -> AsyncGenerator[list[RowEvent], None]:
+        """Its batches but the empty ones. ReplicaLost where there are none of those either."""
+        coming = aiter(response)
+        silence_s = None  # until the first word, Ray may be waiting for a replica
+        while True:
+            try:
+                async with asyncio.timeout(silence_s):
+                    batch = await anext(coming)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise ReplicaLost(f"nothing was heard of it for {self._silence_s:g} seconds") from None
+            silence_s = self._silence_s
+            if batch:
+                yield batch
 
     async def ping(self, service: str) -> None:
         with _ray_errors():

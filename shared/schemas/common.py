@@ -69,7 +69,8 @@ class Health(ResponseModel):
 
 
 class Readiness(ResponseModel):
-    """Every service that keeps a replica answered through the data path."""
+    """Which services that keep a replica answered through the data path, and which did not."""
 
     status: Literal["ready"] = "ready"
     services: list[str]
+    silent: list[str]

@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/models" and self.server.refusal is None:
             self._plain(200, {"object": "list", "data": self.server.models})
         elif self.path == "/readyz":
-            self._plain(200, {})
+            self._plain(200, {"status": "ready", "services": [], "silent": []})
         else:
             self._plain(*(self.server.refusal or (404, {})))
 

@@ -49,7 +49,7 @@ async def test_readyz_asks_only_services_that_keep_a_replica(gateway: Gateway) -
     gateway.dispatcher.dead = {"cold"}
     async with gateway.client() as client:
         response = await client.get("/readyz")
-    assert (response.status_code, response.json()) == (200, {"status": "ready", "services": ["chat"]})
+    assert (response.status_code, response.json()) == (200, {"status": "ready", "services": ["chat"], "silent": []})
 
 
 async def test_readyz_names_the_service_that_does_not_answer() -> None:
@@ -60,6 +60,39 @@ async def test_readyz_names_the_service_that_does_not_answer() -> None:
     assert (response.status_code, error["code"], error["type"]) == (503, "not_ready", "service_unavailable_error")
     assert "chat" in error["message"]
     assert response.headers["retry-after"]
+
+
+KEPT = FleetConfig.model_validate(
+    {
+        "services": [
+            {"name": name, "family": "transformer", "models": [{"id": f"m-{name}", "source": "builtin://tiny"}]}
+            for name in ("one", "other")
+        ]
+    }
+)
+
+
+async def test_a_gateway_that_was_ready_stays_so_while_any_service_answers() -> None:
+    dispatcher = FakeDispatcher()
+    gateway = make_gateway(dispatcher, tempo=Tempo(ping_timeout_s=0.001), fleet=KEPT)
+    found: list[tuple[int, list[str] | None]] = []
+    async with gateway.client() as client:
+        for dead in ({"one"}, set[str](), {"one"}, {"one", "other"}, {"other"}):
+            dispatcher.dead = dead
+            response = await client.get("/readyz")
+            found.append((response.status_code, response.json().get("silent")))
+    assert found == [(503, None), (200, []), (200, ["one"]), (503, None), (200, ["other"])]
+
+
+async def test_a_new_gateway_waits_for_a_service_that_never_answers_for_ten_minutes_at_most() -> None:
+    clock = Clock()
+    tempo = Tempo(ping_timeout_s=0.001, clock=clock)
+    gateway = make_gateway(FakeDispatcher(dead={"one"}), tempo=tempo, fleet=KEPT)
+    async with gateway.client() as client:
+        clock.seconds += 590
+        assert (await client.get("/readyz")).status_code == 503
+        clock.seconds += 20
+        assert (await client.get("/readyz")).json()["services"] == ["other"]
 
 
 async def test_a_gateway_without_configuration_is_not_ready() -> None:

@@ -173,6 +173,19 @@ async def test_a_replica_that_is_gone_is_lost(error: BaseException) -> None:
         await serve.ping("chat")
 
 
+async def test_a_replica_that_falls_silent_is_lost_but_not_one_that_lives_or_is_still_to_come() -> None:
+    to_come, never = asyncio.Event(), asyncio.Event()
+    handle = FakeHandle([to_come, ACCEPTED, [], never])
+    serve = ServeDispatcher(lambda *_: handle, silence_s=0.1)  # type: ignore[arg-type]
+    stream = serve.stream("chat", CALL)
+    asyncio.get_running_loop().call_later(0.3, to_come.set)
+    assert await anext(stream) == to_come
+    assert await anext(stream) == ACCEPTED
+    with pytest.raises(ReplicaLost, match=r"nothing was heard of it for 0\.1 seconds"):
+        await anext(stream)
+    assert handle.response.cancelled
+
+
 async def test_backpressure_is_overload_with_its_retry_after() -> None:
     serve, _, _ = dispatcher(BackPressureError(10, 10, retry_after_s=4.0))
     with pytest.raises(Overloaded) as overloaded:

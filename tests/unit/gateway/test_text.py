@@ -237,7 +237,7 @@ async def test_the_least_deadline_holds(headers: dict[str, str], stream: bool, d
 
 
 async def test_a_plain_call_to_a_loaded_model_comes_in_one_message() -> None:
-    gateway = make_gateway(FakeDispatcher(known={"chat": [report()]}))
+    gateway = make_gateway(FakeDispatcher(known={"chat": [report()]}), tempo=Tempo(clock=Clock()))
     await gateway.state.board.fresh(["chat"])
     async with gateway.client() as client:
         await client.post(CHAT, json=chat())
