@@ -130,12 +130,19 @@ def _gateway_application(fleet: FleetConfig, settings: Settings) -> dict[str, An
                 "user_config": _gateway_config(fleet),
                 "max_ongoing_requests": GATEWAY_ONGOING,
                 "num_replicas": settings.gateway_replicas,
-                "max_surge_percent": 100,  # a new gateway answers before the old one stops
+                **_replacing(settings),
                 "ray_actor_options": {"num_cpus": GATEWAY_CPUS, **_off_devices(fleet)},
                 **_lifecycle(settings),
             }
         ],
     }
+
+
+def _replacing(settings: Settings) -> dict[str, Any]:
+    """One gateway answers before the old one stops; of several on nodes of their own the others do meanwhile."""
+    if settings.gateway_spread:
+        return {"max_replicas_per_node": 1, "max_surge_percent": 0}
+    return {"max_surge_percent": 100}
 
 
 def _gateway_config(fleet: FleetConfig) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
         description="a Redis by which all gateways share their tenants' limits; without it, each keeps its own",
     )
     gateway_replicas: int = Field(default=1, ge=1, description="how many gateways answer")
+    gateway_spread: bool = Field(
+        default=False, description="each gateway on a node of its own; they are replaced one after another then"
+    )
     max_body: ByteSize = Field(default=ByteSize(4 * 2**20), description="the largest request body")
     max_image_body: ByteSize = Field(
         default=ByteSize(16 * 2**20), description="the largest request body of operations that take an image"

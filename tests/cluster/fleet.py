@@ -208,7 +208,8 @@ def running(
         wait_until("the head's dashboard answers", lambda: _answers(operator), within_s=START_S)
         fleet.deploy(fleet.config)
         fleet.wait_running()
-        wait_until("a gateway is ready", lambda: bool(service.ready), within_s=START_S)
+        ways_in = len(operator.of_group("cpu"))
+        wait_until("every way in is ready", lambda: len(service.ready) == ways_in, within_s=START_S)
         yield fleet
     finally:
         service.close()

@@ -39,6 +39,7 @@ def test_a_drained_node_lets_its_streams_end_and_no_request_fails(
     assert probes.sent > 10
     assert probes.failures == []
     wait_until("everything runs again", fleet.is_running, within_s=WAIT_S)
+    wait_until("both ways in are ready again", lambda: len(fleet.service.ready) == 2, within_s=WAIT_S)
 
 
 def _drained(fleet: ClusterFleet, kind: str) -> tuple[Pod, Pod]:

@@ -3,6 +3,9 @@
 {{- $names := dict "gateway" true -}}
 {{- $ids := dict -}}
 {{- $variables := dict -}}
+{{- if and .Values.settings.gateway_spread (lt (int .Values.workers.minReplicas) (int (default 1 .Values.settings.gateway_replicas))) -}}
+{{- fail (printf "settings.gateway_spread: %d gateways need a node each, and workers.minReplicas is %d" (int (default 1 .Values.settings.gateway_replicas)) (int .Values.workers.minReplicas)) -}}
+{{- end -}}
 {{- if .Values.gateway.storeSecret -}}
 {{- $variables = dict "CASTALIA_DATABASE_URL" true "CASTALIA_REDIS_URL" true -}}
 {{- else if not .Values.gateway.apiKeysSecret -}}

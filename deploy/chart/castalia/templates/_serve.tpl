@@ -51,7 +51,12 @@ applications:
           {{- end }}
         max_ongoing_requests: 65536
         num_replicas: {{ .Values.settings.gateway_replicas | default 1 }}
+        {{- if $settings.gateway_spread }}
+        max_replicas_per_node: 1
+        max_surge_percent: 0
+        {{- else }}
         max_surge_percent: 100
+        {{- end }}
         ray_actor_options:
           num_cpus: 0.05
           {{- include "castalia.offDevices" . | nindent 10 }}
