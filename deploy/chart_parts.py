@@ -104,7 +104,11 @@ class Autoscaler(ChartModel):
     """Ray's autoscaler (v2), which runs beside the head and adds and removes worker pods."""
 
     enabled: bool = Field(default=True, description="without it, each group keeps its `minReplicas`")
-    idle_timeout_seconds: int = Field(default=60, ge=10, description="a pod without a replica goes after this long")
+    idle_timeout_seconds: int = Field(
+        default=60,
+        ge=10,
+        description="a pod with devices goes so long after its last replica; another after the longest stream besides",
+    )
     resources: PodResources
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from services.families import family_loader
+from services.heartbeats import with_heartbeats
 from services.logs import configure
 from services.model_service import ModelService
 from services.sources import resolve
@@ -65,7 +66,7 @@ class ModelReplica:
 
     async def stream(self, call: Call) -> AsyncGenerator[list[RowEvent], None]:
         """The events of one call, as `shared.events` orders them; see `ModelService.stream`."""
-        async with aclosing(self._running.stream(call)) as events:
+        async with aclosing(with_heartbeats(self._running.stream(call))) as events:
             async for batch in events:
                 yield batch
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from services.engine.contract import FinishReason, Preview
 from services.engine.rows import Output
 from shared.errors import DeadlineExceeded, InternalError
-from shared.events import HEARTBEAT_S, Accepted, Event, Failed, Finished, RowEvent, TextDelta
+from shared.events import Accepted, Event, Failed, Finished, RowEvent, TextDelta
 
 Encode = Callable[[Any], Event]
 Report = Callable[[int, BaseException | None], None]  # a row's index, and what ended it
@@ -83,23 +83,19 @@ async def row_events(
     report: Report,
     flush_s: float | None,
     threads: Executor | None = None,
-    heartbeat_s: float = HEARTBEAT_S,
 ) -> AsyncGenerator[list[RowEvent], None]:
     """The events of one accepted call.
 
     With `flush_s`: `Accepted` at once, the first output at once, then what has gathered, every `flush_s` seconds at
-    most. Without: everything at the end. In either case an empty batch after `heartbeat_s` without any. What `encode`
-    raises ends the iteration. It runs on `threads`, if given; what it gives is then large as well, and each output is
-    sent on its own as soon as it is encoded.
+    most. Without: everything at the end. What `encode` raises ends the iteration. It runs on `threads`, if given; what
+    it gives is then large as well, and each output is sent on its own as soon as it is encoded.
     """
     gather = Gather(encode, report)
     accepted = RowEvent(0, Accepted(rows))
     if flush_s is not None:
         yield [accepted]
     live = rows
-    async for batch in _or_empty(outputs, heartbeat_s):
-        if not batch:
-            yield []
+    async for batch in outputs:
         for part in [batch] if threads is None else [[output] for output in batch]:
             if threads is None:
                 gather.add(part)
@@ -118,17 +114,3 @@ async def row_events(
         rest.insert(0, accepted)
     if rest:
         yield rest
-
-
-async def _or_empty(outputs: Outputs, after_s: float) -> AsyncGenerator[list[Output], None]:
-    """What arrives, and an empty list whenever nothing has for so long."""
-    arriving = aiter(outputs)
-    while True:
-        try:
-            async with asyncio.timeout(after_s):
-                batch = await anext(arriving)
-        except TimeoutError:
-            batch = []
-        except StopAsyncIteration:
-            return
-        yield batch

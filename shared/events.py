@@ -4,8 +4,7 @@ A request fans out into rows (`n` choices of each prompt). The stream of one cal
 list of `RowEvent`: first one `Accepted` (row 0), then the rows' own events, each row's last being `Finished` or
 `Failed`. A call refused as a whole is a single `Failed` in place of `Accepted`.
 
-An empty batch means nothing but that the replica lives: one comes after each `HEARTBEAT_S` of an accepted call in which
-nothing else did.
+An empty batch means nothing but that the replica lives: one comes after each `HEARTBEAT_S` in which nothing else did.
 """
 
 from __future__ import annotations

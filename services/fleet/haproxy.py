@@ -50,7 +50,8 @@ function add(name,  line) {{
   if (section == "http_frontend") {{ add("frontend.cfg"); added++ }}
   next
 }}
-section == "http_frontend" && /# Override: force health checks to fail/ {{ add("leaving.cfg") }}
+section == "http_frontend" && /acl healthcheck path/ {{ added++ }}
+section == "http_frontend" && /return status 503 .* if healthcheck$/ && !/Service Unavailable/ {{ add("leaving.cfg") }}
 section == "defaults" && $1 == "errorfile" {{ next }}
 section == "default_backend" && /return status 404/ {{
   print "    http-request return status 503 default-errorfiles"
@@ -61,7 +62,7 @@ section == "default_backend" && /return status 404/ {{
 /bind [*]?:{stats}$/ {{ sub(/bind [*]?:/, "bind 127.0.0.1:"); added++ }}
 {{ print }}
 END {{
-  if (added != 5) {{
+  if (added != 6) {{
     print "services/fleet/haproxy.py does not know the configuration that this version of Ray writes" >"/dev/stderr"
     exit 1
   }}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from services.gateway.dispatcher import Dispatcher, ReplicaLost
+from services.gateway.dispatcher import Dispatcher, NotTaken, ReplicaLost
 from services.gateway.logs import Log
 from services.gateway.problems import CallFailed, failure_of
 from shared.calls import Call
@@ -193,18 +193,26 @@ class Carrier:
         rows = _Rows()
         try:
             async with asyncio.timeout_at(first) as timer:
-                try:
-                    await self._follow(target, trip, rows, others, lambda: timer.reschedule(trip.end))
-                except ReplicaLost as lost:
-                    self._note_lost(target, lost)
-                    if rows.accepted or others:
-                        raise _lost_for_good() from None
-                    await self._follow(target, trip, rows, others, lambda: timer.reschedule(trip.end))
+                await self._send(target, trip, rows, others, lambda: timer.reschedule(trip.end))
         except TimeoutError:
             raise _late(target, trip, wait_s=None if hold_s is None or rows.accepted else wait_s) from None
-        except ReplicaLost as lost:
-            self._note_lost(target, lost)
-            raise _lost_for_good() from None
+
+    async def _send(
+        self, target: Target, trip: _Trip, rows: _Rows, others: Sequence[Target], on_accepted: Callable[[], None]
+    ) -> None:
+        """To a replica; to another if that is lost before it accepted the call; again for as long as none takes it."""
+        was_lost = False
+        while True:
+            try:
+                await self._follow(target, trip, rows, others, on_accepted)
+                return
+            except NotTaken as lost:
+                self._note_lost(target, lost)
+            except ReplicaLost as lost:
+                self._note_lost(target, lost)
+                if rows.accepted or others or was_lost:
+                    raise _lost_for_good() from None
+                was_lost = True
 
     async def _follow(
         self, target: Target, trip: _Trip, rows: _Rows, others: Sequence[Target], on_accepted: Callable[[], None]

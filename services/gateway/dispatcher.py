@@ -14,6 +14,10 @@ class ReplicaLost(Exception):
     """The replica died or cannot be reached: whatever it ran for this call is gone. The cause is for the log."""
 
 
+class NotTaken(ReplicaLost):
+    """No replica has said a word of the call for long: none may have got it, and it can be sent again."""
+
+
 class Dispatcher(Protocol):
     """Reaches the replicas of a service. Every method raises `ReplicaLost` or a `shared.errors.ServiceError`."""
 

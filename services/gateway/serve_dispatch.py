@@ -13,7 +13,7 @@ from ray.exceptions import ObjectLostError, RayActorError, TaskCancelledError, W
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from services.gateway.dispatcher import ReplicaLost
+from services.gateway.dispatcher import NotTaken, ReplicaLost
 from shared.calls import Call
 from shared.errors import Overloaded
 from shared.events import HEARTBEAT_S, RowEvent
@@ -47,8 +47,8 @@ class ServeDispatcher:
     ) -> None:
         """`make_handle` takes the names of a deployment and its application.
 
-        A handle is made without asking Ray whether its deployment exists: calls wait until it does. A replica that has
-        begun to answer, and then says nothing for `silence_s`, not even that it lives, is lost.
+        A handle is made without asking Ray whether its deployment exists: calls wait until it does. A replica that says
+        nothing for `silence_s`, not even that it lives, is lost.
         """
         self._make_handle = make_handle
         self._silence_s = silence_s
@@ -70,18 +70,21 @@ class ServeDispatcher:
             response.cancel()  # does nothing to a stream that has ended
 
     async def _heard(self, response: AsyncIterable[list[RowEvent]]) -> AsyncGenerator[list[RowEvent], None]:
-        """Its batches but the empty ones. ReplicaLost where there are none of those either."""
+        """Its batches but the empty ones. ReplicaLost where there are none of those either; NotTaken if never."""
         coming = aiter(response)
-        silence_s = None  # until the first word, Ray may be waiting for a replica
+        lost: type[ReplicaLost] = NotTaken
         while True:
+            timer = asyncio.timeout(self._silence_s)
             try:
-                async with asyncio.timeout(silence_s):
+                async with timer:
                     batch = await anext(coming)
             except StopAsyncIteration:
                 return
             except TimeoutError:
-                raise ReplicaLost(f"nothing was heard of it for {self._silence_s:g} seconds") from None
-            silence_s = self._silence_s
+                if not timer.expired():
+                    raise
+                raise lost(f"nothing was heard of it for {self._silence_s:g} seconds") from None
+            lost = ReplicaLost
             if batch:
                 yield batch
 

@@ -26,7 +26,7 @@ from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 
 HEADER_HOLD_S = 3.0
-PING_TIMEOUT_S = 5.0
+PING_TIMEOUT_S = 2.0  # a probe of the chart waits longer: readiness must be told in time
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ByteSize, Field, SecretStr
+from pydantic import ByteSize, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -70,3 +70,9 @@ class Settings(BaseSettings):
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="the least that is logged"
     )
+
+    @model_validator(mode="after")
+    def _replaceable(self) -> Settings:
+        if self.gateway_spread and self.gateway_replicas < 2:
+            raise ValueError("gateway_spread needs gateway_replicas of 2 or more, for one is gone while it is replaced")
+        return self

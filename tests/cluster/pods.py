@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,11 @@ class Pod:
     def kill(self) -> None:
         """At once and without a word, as a machine that loses power."""
         if self.running:
-            self._keep_logs()
-            self._process.kill()
+            with self._logs() as kept:
+                self._process.kill()
+                self._process.wait()
+                if kept is not None:
+                    self._keep(kept)
         self._process.wait()
 
     def stop(self) -> None:
@@ -168,10 +171,23 @@ class Pod:
     def mend(self) -> None:
         _ip("link", "set", self._cable, "up")
 
-    def _keep_logs(self) -> None:
+    @contextlib.contextmanager
+    def _logs(self) -> Iterator[int | None]:
+        """Ray's folder, held open: it outlives the pod by that."""
+        try:
+            folder = os.open(f"/proc/{self.pid}/root/tmp/ray", os.O_DIRECTORY)
+        except OSError:  # it has just ended
+            yield None
+            return
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _keep(self, folder: int) -> None:
         """Ray's logs beside the pod's own, for whoever asks why a test failed."""
-        for logs in Path(f"/proc/{self.pid}/root/tmp/ray").glob("session_*-*/logs"):
-            with contextlib.suppress(OSError, shutil.Error):  # the pod writes to them, or has just ended
+        for logs in Path(f"/proc/self/fd/{folder}").glob("session_*-*/logs"):
+            with contextlib.suppress(OSError, shutil.Error):
                 shutil.copytree(logs, self.log.with_suffix(""), symlinks=True, dirs_exist_ok=True)
 
     def _write_files(self) -> str:

@@ -61,16 +61,19 @@ def test_a_node_whose_link_is_cut_fails_its_own_streams_alone_and_is_replaced(
         node.cut()
         own.join()
         told_s = time.monotonic() - cut
+        ready = len(fleet.service.ready)
         _answers(fleet, "first", within_s=WAIT_S)
         back_s = time.monotonic() - cut
         other.join()
     node.kill()
     figures.add(scenario, "how its stream ended", f"{own.end}, {own.after_error or own.why}", "error, cut")
     figures.add(scenario, "until its stream was told (s)", told_s)
+    figures.add(scenario, "ways in that were ready by then", f"{ready} of 2", "2 of 2")
     figures.add(scenario, "the stream on the other GPU node", other.end, "completed")
     figures.add(scenario, "other requests, of which failed", f"{probes.sent}, {len(probes.failures)}", "0")
     figures.add(scenario, "until its model answered again, on a new node (s)", back_s)
     assert (own.end, own.after_error) == ("error", "cut"), own.why
+    assert ready == 2, "a model that does not answer took the whole fleet away"
     assert other.end == "completed", other.why
     assert probes.failures == []
 

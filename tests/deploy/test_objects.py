@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.serve._private.constants import PROXY_MIN_DRAINING_PERIOD_S
 
+from services.gateway.state import PING_TIMEOUT_S
 from tests.deploy.chart import (
     AIRGAPPED,
     GPU,
@@ -110,7 +112,10 @@ def test_probes_ask_ports_that_are_open(chart: Chart, values: Path) -> None:
     for template in chart.templates(values).values():
         (container,) = template["spec"]["containers"]
         if "readinessProbe" in container:
-            assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+            probe = container["readinessProbe"]
+            assert probe["httpGet"] == {"path": "/readyz", "port": "http"}
+            assert probe["timeoutSeconds"] - 1 > PING_TIMEOUT_S, "one silent model would take every pod out"
+            assert probe["periodSeconds"] * probe["failureThreshold"] < PROXY_MIN_DRAINING_PERIOD_S / 2
 
 
 @scenarios

@@ -91,6 +91,12 @@ def test_the_object_store_has_room_in_the_memory_that_is_mounted_for_it(chart: C
         assert 0.8 * size < int(group["rayStartParams"]["object-store-memory"]) < size
 
 
+def test_pods_that_clients_come_by_outlast_the_longest_stream_and_those_with_devices_go_at_once(chart: Chart) -> None:
+    found = groups(chart, GPU, "settings.timeout_s=900")
+    assert "idleTimeoutSeconds" not in found["l4"]
+    assert found["cpu"]["idleTimeoutSeconds"] == 900 + 30 + 120
+
+
 def test_gpu_pods_come_from_nothing_and_carry_the_label_that_the_autoscaler_reads(chart: Chart) -> None:
     assert cluster(chart, GPU)["enableInTreeAutoscaling"] is True
     assert cluster(chart, GPU)["autoscalerOptions"]["version"] == "v2"

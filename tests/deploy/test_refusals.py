@@ -94,6 +94,7 @@ def gpu_group(**changed: Any) -> str:
         ('topologySpread.whenUnsatisfiable="Never"', "whenUnsatisfiable"),
         ('gateway={"apiKeysSecret": ""}', "apiKeysSecret"),
         ('settings={"gateway_replicas": 2}', "gateway.storeSecret"),
+        ('settings={"gateway_spread": true}', "gateway_replicas of 2 or more"),
         ('settings={"gateway_spread": true, "gateway_replicas": 2}', "workers.minReplicas is 1"),
         (
             'gateway={"storeSecret": "s",'

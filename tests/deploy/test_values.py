@@ -64,7 +64,6 @@ OTHER: dict[str, Any] = {
 }
 # Changes that are allowed only beside another, which is made before.
 BESIDE = {
-    "settings.gateway_replicas": ["workers.minReplicas=3"],  # they need a node each
     "redis.enabled": ['gcsFaultTolerance.redisAddress="elsewhere:6379"'],
     "modelCache.existingClaim": ["modelCache.createClaim=false"],
     "podDisruptionBudget.minAvailable": ["workers.minReplicas=4"],

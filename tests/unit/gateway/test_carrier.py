@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from services.gateway.carrier import Carrier, Errand, Target
-from services.gateway.dispatcher import ReplicaLost
+from services.gateway.dispatcher import NotTaken, ReplicaLost
 from services.gateway.logs import make_log
 from services.gateway.problems import CallFailed
 from shared.calls import Call
@@ -83,6 +83,13 @@ async def test_a_replica_lost_before_accepting_is_tried_around_once() -> None:
 async def test_a_replica_lost_twice_is_overload() -> None:
     with pytest.raises(Overloaded, match="lost"):
         await carry(play(ReplicaLost("died")), play(ReplicaLost("died")), play(ACCEPTED, STOPPED))
+
+
+async def test_a_call_that_no_replica_takes_is_sent_again_for_as_long_as_it_is_held() -> None:
+    untaken = play(NotTaken("nothing was heard"))
+    dispatcher, seen = await carry(untaken, untaken, untaken, play(ACCEPTED, text("a"), STOPPED))
+    assert len(dispatcher.calls) == 4
+    assert [type(event) for event in seen] == [Accepted, TextDelta, Finished]
 
 
 async def test_a_replica_lost_after_accepting_is_not_tried_again() -> None:

@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, TaskCancelledE
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
-from services.gateway.dispatcher import ReplicaLost
+from services.gateway.dispatcher import NotTaken, ReplicaLost
 from services.gateway.serve_dispatch import ServeDispatcher
 from shared.calls import Call
 from shared.errors import Overloaded
@@ -173,16 +173,17 @@ async def test_a_replica_that_is_gone_is_lost(error: BaseException) -> None:
         await serve.ping("chat")
 
 
-async def test_a_replica_that_falls_silent_is_lost_but_not_one_that_lives_or_is_still_to_come() -> None:
-    to_come, never = asyncio.Event(), asyncio.Event()
-    handle = FakeHandle([to_come, ACCEPTED, [], never])
+@pytest.mark.parametrize(("said", "lost"), [([ACCEPTED, []], ReplicaLost), ([[]], ReplicaLost), ([], NotTaken)])
+async def test_a_replica_that_falls_silent_is_lost_and_one_that_never_spoke_has_not_taken_the_call(
+    said: list[Any], lost: type[ReplicaLost]
+) -> None:
+    handle = FakeHandle([*said, asyncio.Event()])
     serve = ServeDispatcher(lambda *_: handle, silence_s=0.1)  # type: ignore[arg-type]
     stream = serve.stream("chat", CALL)
-    asyncio.get_running_loop().call_later(0.3, to_come.set)
-    assert await anext(stream) == to_come
-    assert await anext(stream) == ACCEPTED
-    with pytest.raises(ReplicaLost, match=r"nothing was heard of it for 0\.1 seconds"):
+    assert [await anext(stream) for batch in said if batch] == [batch for batch in said if batch]
+    with pytest.raises(ReplicaLost, match=r"nothing was heard of it for 0\.1 seconds") as raised:
         await anext(stream)
+    assert type(raised.value) is lost
     assert handle.response.cancelled
 
 

@@ -153,6 +153,6 @@ def test_as_many_gateways_answer_as_the_settings_say() -> None:
 
 def test_gateways_on_nodes_of_their_own_are_replaced_in_turn_as_no_node_is_left_for_one_more() -> None:
     alone = deployment(rendered(ENTRY), "gateway")
-    spread = deployment(rendered(ENTRY, gateway_spread=True), "gateway")
+    spread = deployment(rendered(ENTRY, gateway_spread=True, gateway_replicas=2), "gateway")
     assert (alone["max_surge_percent"], alone.get("max_replicas_per_node")) == (100, None)
     assert (spread["max_surge_percent"], spread["max_replicas_per_node"]) == (0, 1)

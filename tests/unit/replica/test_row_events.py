@@ -12,7 +12,6 @@ import pytest
 from services.engine.contract import FinishReason, Preview
 from services.engine.errors import RowFailed
 from services.engine.rows import Output
-from services.engine.submission import Submission
 from services.row_events import row_events
 from shared.events import Accepted, Failed, Finished, RowEvent, TextDelta
 
@@ -193,20 +192,3 @@ async def test_what_is_slow_to_encode_is_sent_output_by_output() -> None:
         [RowEvent(0, TextDelta("a", 3, 1)), RowEvent(0, Finished("stop", 1.0))],
         [RowEvent(1, TextDelta("b", 3, 1)), RowEvent(1, Finished("stop", 1.0))],
     ]
-
-
-@pytest.mark.parametrize("flush_s", [None, 0.0])
-async def test_an_empty_batch_comes_where_nothing_else_does_for_long(flush_s: float | None) -> None:
-    submission = Submission(1, max_outbox=8, abort=lambda _: None)
-    events = row_events(submission, rows=1, encode=encode, report=unheard, flush_s=flush_s, heartbeat_s=0.05)
-    if flush_s is not None:
-        assert await anext(events) == [RowEvent(0, Accepted(1))]
-    assert [await anext(events) for _ in range(2)] == [[], []]
-    submission.push(piece(0, "a"))
-    submission.push(end(0, FinishReason.STOP))
-    rest = [batch async for batch in events]
-    assert rest[-1][-2:] == [RowEvent(0, TextDelta("a", 3, 1)), RowEvent(0, Finished("stop", 7.0))]
-
-
-def unheard(_: int, __: BaseException | None) -> None:
-    raise AssertionError("a row failed")

@@ -3,7 +3,9 @@
 {{- $names := dict "gateway" true -}}
 {{- $ids := dict -}}
 {{- $variables := dict -}}
-{{- if and .Values.settings.gateway_spread (lt (int .Values.workers.minReplicas) (int (default 1 .Values.settings.gateway_replicas))) -}}
+{{- if and .Values.settings.gateway_spread (lt (int (default 1 .Values.settings.gateway_replicas)) 2) -}}
+{{- fail "settings.gateway_spread needs settings.gateway_replicas of 2 or more: a single gateway would be gone while it is replaced" -}}
+{{- else if and .Values.settings.gateway_spread (lt (int .Values.workers.minReplicas) (int (default 1 .Values.settings.gateway_replicas))) -}}
 {{- fail (printf "settings.gateway_spread: %d gateways need a node each, and workers.minReplicas is %d" (int (default 1 .Values.settings.gateway_replicas)) (int .Values.workers.minReplicas)) -}}
 {{- end -}}
 {{- if .Values.gateway.storeSecret -}}

@@ -58,9 +58,10 @@ spec:
       # Crosses the data path (HAProxy, gateway, replicas), which Ray Serve's own health page does not.
       readinessProbe:
         httpGet: {path: /readyz, port: http}
-        periodSeconds: 10
+        periodSeconds: 5
         timeoutSeconds: 5
-        failureThreshold: 3
+        # Ten seconds: HAProxy of a node that Ray leaves answers for thirty.
+        failureThreshold: 2
       lifecycle:
         preStop:
           exec:
