@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def figures() -> Iterator[Figures]:
     """What was measured; written where `python -m tests.cluster --out FOLDER` says."""
-    found = Figures(began=time.monotonic())
+    found = Figures()
     yield found
     if (folder := os.environ.get("CASTALIA_TEST_REPORT")) is not None:
         found.write(Path(folder))

@@ -39,7 +39,7 @@ mount -t tmpfs -o "size=$POD_SHM" shm dev/shm
 mount -t tmpfs tmp tmp
 mkdir -p models
 mount --bind "$POD_MODELS" models
-. "$POD_FOLDER.files"
+chroot . sh <"$POD_FOLDER.files"
 exec chroot . /usr/bin/env -i bash "$POD_SCRIPT"
 """
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 
 from loadtests.report import machine
 
+FIGURES = "cluster.json"
 ABOUT = """\
 `python -m tests.cluster --out loadtests/reports`, which `make test-cluster` is with a report: the Helm chart as it is
 rendered, on pods that are namespaces of one machine (a network, a process table and a root each, on one bridge). Ray's
@@ -25,13 +26,13 @@ class Figure:
     name: str
     got: float | str
     wanted: str = ""
+    on: str = field(default_factory=lambda: date.today().isoformat())
 
 
 @dataclass(slots=True)
 class Figures:
     """In the order in which they were measured."""
 
-    began: float
     rows: list[Figure] = field(default_factory=list[Figure])
 
     def add(self, scenario: str, name: str, got: float | str, wanted: str = "") -> None:
@@ -39,17 +40,30 @@ class Figures:
         print(f"\n  {scenario}: {name}: {self.rows[-1].got}", flush=True)  # noqa: T201
 
     def write(self, folder: Path) -> None:
-        """cluster.md and cluster.json; nothing if nothing was measured."""
+        """cluster.md and cluster.json; nothing if nothing was measured. Scenarios that were not run stay."""
         if not self.rows:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        minutes = (time.monotonic() - self.began) / 60
+        found = {row.scenario for row in self.rows}
+        rows = [row for row in _written(folder / FIGURES) if row.scenario not in found] + self.rows
         facts = machine() | {"load average after the run": f"{os.getloadavg()[0]:.1f}"}
-        rows = [asdict(row) for row in self.rows]
-        (folder / "cluster.json").write_text(json.dumps({"machine": facts, "figures": rows}, indent=1) + "\n")
-        lines = ["# Cluster", "", ABOUT, f"The run took {minutes:.0f} minutes.", ""]
-        lines += [*(f"- {key}: {value}" for key, value in facts.items())]
-        for scenario in dict.fromkeys(row.scenario for row in self.rows):
-            lines += ["", f"## {scenario}", "", "| figure | got | asked |", "|---|---|---|"]
-            lines += [f"| {row.name} | {row.got} | {row.wanted} |" for row in self.rows if row.scenario == scenario]
+        text = json.dumps({"machine": facts, "figures": [asdict(row) for row in rows]}, indent=1)
+        (folder / FIGURES).write_text(text + "\n")
+        lines = ["# Cluster", "", ABOUT, *(f"- {key}: {value}" for key, value in facts.items())]
+        for scenario in sorted({row.scenario for row in rows}):
+            own = [row for row in rows if row.scenario == scenario]
+            lines += [
+                "",
+                f"## {scenario}",
+                "",
+                f"Measured on {own[0].on}.",
+                "",
+                "| figure | got | asked |",
+                "|---|---|---|",
+            ]
+            lines += [f"| {row.name} | {row.got} | {row.wanted} |" for row in own]
         (folder / "cluster.md").write_text("\n".join(lines) + "\n")
+
+
+def _written(path: Path) -> list[Figure]:
+    return [Figure(**row) for row in json.loads(path.read_text())["figures"]] if path.exists() else []
