@@ -116,8 +116,9 @@ class Carrier:
         `began` is told the target whose events come next; those of an earlier one are void. Once another event than
         `Accepted` came, no other target is tried, unless the sink `restarts`: nothing of it has reached the client.
 
-        A replica that is lost before it accepted the call is tried around once, unless another target may stand in. A
-        call whose events all come in one message cannot be seen to be accepted, so that it may be computed twice.
+        A replica that is lost before it accepted the call is tried around once, unless another target may stand in; a
+        call that no replica has taken is sent again for as long as there is time. A call whose events all come in one
+        message cannot be seen to be accepted, so that it may be computed twice.
 
         Raises CallFailed with a replica's failure (after its batch went to the sink), ModelLoading, Overloaded or
         DeadlineExceeded; of several targets that failed, what the first one said.

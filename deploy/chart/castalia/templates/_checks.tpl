@@ -3,16 +3,19 @@
 {{- $names := dict "gateway" true -}}
 {{- $ids := dict -}}
 {{- $variables := dict -}}
-{{- if and .Values.settings.gateway_spread (lt (int (default 1 .Values.settings.gateway_replicas)) 2) -}}
+{{- $gateways := int (default 1 .Values.settings.gateway_replicas) -}}
+{{- if .Values.settings.gateway_spread -}}
+{{- if lt $gateways 2 -}}
 {{- fail "settings.gateway_spread needs settings.gateway_replicas of 2 or more: a single gateway would be gone while it is replaced" -}}
-{{- else if and .Values.settings.gateway_spread (lt (int .Values.workers.minReplicas) (int (default 1 .Values.settings.gateway_replicas))) -}}
-{{- fail (printf "settings.gateway_spread: %d gateways need a node each, and workers.minReplicas is %d" (int (default 1 .Values.settings.gateway_replicas)) (int .Values.workers.minReplicas)) -}}
+{{- else if lt (int .Values.workers.minReplicas) $gateways -}}
+{{- fail (printf "settings.gateway_spread: %d gateways need a node each, and workers.minReplicas is %d" $gateways (int .Values.workers.minReplicas)) -}}
+{{- end -}}
 {{- end -}}
 {{- if .Values.gateway.storeSecret -}}
 {{- $variables = dict "CASTALIA_DATABASE_URL" true "CASTALIA_REDIS_URL" true -}}
 {{- else if not .Values.gateway.apiKeysSecret -}}
 {{- fail "gateway.apiKeysSecret is empty, and gateway.storeSecret names no store that keys could be in" -}}
-{{- else if gt (int .Values.settings.gateway_replicas) 1 -}}
+{{- else if gt $gateways 1 -}}
 {{- fail "settings.gateway_replicas is over 1: several gateways need one store; name its Secret in gateway.storeSecret" -}}
 {{- end -}}
 {{- range .Values.gateway.upstreamSecrets -}}
