@@ -1,21 +1,20 @@
 """Owns pods without Kubernetes: processes with a network, a process table and a root of their own, on one bridge.
 
-A pod sees this machine's files, as an image would hold them; what it writes is its own and goes with it.
+A pod sees this machine's files, as an image would hold them; what it writes is its own and goes with it, but for its
+/tmp: there Ray's logs are, for whoever asks why a test failed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t tmpfs -o "size=$POD_SHM" shm dev/shm
-mount -t tmpfs tmp tmp
+mount --bind "$POD_TMP" tmp
 mkdir -p models
 mount --bind "$POD_MODELS" models
 chroot . sh <"$POD_FOLDER.files"
@@ -102,11 +101,15 @@ class Pod:
         self.deleted = False  # it has been asked to go
         self.started = time.monotonic()
         self.log = logs / f"{spec.name}.log"
+        tmp = logs / spec.name
+        tmp.mkdir()
+        tmp.chmod(0o1777)
         self._folder = Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp"))
         script = self._write_files()
         environment = os.environ | {
             "POD_FOLDER": str(self._folder),
             "POD_SHM": spec.shm,
+            "POD_TMP": str(tmp),
             "POD_MODELS": str(models),
             "POD_SCRIPT": script,
         }
@@ -132,12 +135,7 @@ class Pod:
 
     def kill(self) -> None:
         """At once and without a word, as a machine that loses power."""
-        if self.running:
-            with self._logs() as kept:
-                self._process.kill()
-                self._process.wait()
-                if kept is not None:
-                    self._keep(kept)
+        self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
@@ -170,25 +168,6 @@ class Pod:
 
     def mend(self) -> None:
         _ip("link", "set", self._cable, "up")
-
-    @contextlib.contextmanager
-    def _logs(self) -> Iterator[int | None]:
-        """Ray's folder, held open: it outlives the pod by that."""
-        try:
-            folder = os.open(f"/proc/{self.pid}/root/tmp/ray", os.O_DIRECTORY)
-        except OSError:  # it has just ended
-            yield None
-            return
-        try:
-            yield folder
-        finally:
-            os.close(folder)
-
-    def _keep(self, folder: int) -> None:
-        """Ray's logs beside the pod's own, for whoever asks why a test failed."""
-        for logs in Path(f"/proc/self/fd/{folder}").glob("session_*-*/logs"):
-            with contextlib.suppress(OSError, shutil.Error):
-                shutil.copytree(logs, self.log.with_suffix(""), symlinks=True, dirs_exist_ok=True)
 
     def _write_files(self) -> str:
         """Leaves beside the pod's folder the script that fills its root; returns the path, inside, of what it runs."""

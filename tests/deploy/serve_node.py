@@ -28,10 +28,13 @@ def main() -> None:
     config, folder, gpus, label = sys.argv[1:]
     import ray
     from ray import serve
+    from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
     from ray.serve._private import api
     from ray.serve.schema import ServeDeploySchema
 
+    # Ray notes there where its newest cluster is, and does not make it on a machine without Ray before.
+    Path(get_default_ray_temp_dir()).mkdir(parents=True, exist_ok=True)
     rest = {"object_store_memory": OBJECT_STORE, "memory": MEMORY, "num_cpus": CPUS}
     cluster = Cluster(initialize_head=True, head_node_args={**rest, "temp_dir": folder, "include_dashboard": False})
     cluster.add_node(**rest, num_gpus=int(gpus), labels={"ray.io/accelerator-type": label})

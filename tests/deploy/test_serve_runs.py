@@ -25,6 +25,7 @@ import yaml
 from services.fleet.environment import CODE, choose_ports, ray_environment, settings_environment
 from services.fleet.processes import descendants, end_all
 from services.sources import write_manifest
+from shared.config.accelerators import device_share
 from shared.config.settings import Settings
 from tests.checkpoints import make_checkpoint
 from tests.deploy.chart import GPU, Chart
@@ -149,8 +150,9 @@ def test_gpu_services_come_from_nothing_share_devices_and_answer(node: Node) -> 
         "/v1/chat/completions", {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
     )
     assert said["choices"][0]["finish_reason"]
-    assert node.settles_at(GPUS - 0.8193), "18 GiB of an L4"
+    chats = device_share(18 * 2**30, "L4")
+    assert node.settles_at(GPUS - chats), "18 GiB of an L4"
 
     drawn = node.post("/v1/images/generations", {"model": "painter", "prompt": "red heart", "n": 1})
     assert drawn["data"][0]["b64_json"]
-    assert node.settles_at(GPUS - 0.8193 - 0.3186), "7 GiB of the other one"
+    assert node.settles_at(GPUS - chats - device_share(7 * 2**30, "L4")), "7 GiB of the other one"

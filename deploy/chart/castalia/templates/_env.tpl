@@ -1,10 +1,10 @@
-{{/* The same on head and workers: Ray Serve reads its own variables in every one of its processes. */}}
+{{/* Of head and workers: Ray Serve reads its own variables in every one of its processes. Takes root, serves. */}}
 {{- define "castalia.env" -}}
-{{- $settings := .Values.settings -}}
+{{- $settings := .root.Values.settings -}}
 - {name: HOME, value: /tmp}
 - {name: CASTALIA_HOME, value: /var/lib/castalia}
 - {name: CASTALIA_HOST, value: "0.0.0.0"}
-{{- if .Values.gateway.apiKeysSecret }}
+{{- if .root.Values.gateway.apiKeysSecret }}
 - {name: CASTALIA_API_KEYS_FILE, value: /etc/castalia/keys}
 {{- end }}
 {{- range $name, $value := $settings }}
@@ -27,11 +27,12 @@
 - {name: RAY_SERVE_SESSION_ID_HEADER_KEY, value: x-session-id}
 - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "67108864"}
 # A reloaded HAProxy cuts the streams that its old process still carries after this long.
-- {name: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S, value: {{ include "castalia.longest" . | quote }}}
+- {name: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S, value: {{ include "castalia.longest" .root | quote }}}
 # No answer takes longer.
-- {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ include "castalia.longest" . | quote }}}
-# On SIGTERM a node drains for so long before it ends its processes, and their streams. Ray's own is 30 s.
-- {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ include "castalia.longest" . | quote }}}
+- {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ include "castalia.longest" .root | quote }}}
+# On SIGTERM a node drains for so long before it ends its processes, and their streams. Ray's own is 30 s. The head has no
+# streams, and Serve's controller never leaves it: it ends at once.
+- {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ ternary (include "castalia.longest" .root) "0" .serves | quote }}}
 {{- end -}}
 
 

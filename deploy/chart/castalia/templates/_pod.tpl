@@ -15,7 +15,7 @@ spec:
   {{- end }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ include "castalia.terminationGrace" .root }}
+  terminationGracePeriodSeconds: {{ ternary (include "castalia.terminationGrace" .root) 30 .serves }}
   securityContext: {{- include "castalia.podSecurity" 10001 | nindent 4 }}
   {{- with .runtimeClass }}
   runtimeClassName: {{ . }}
@@ -45,7 +45,7 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       securityContext: {{- include "castalia.containerSecurity" .root | nindent 8 }}
       env:
-        {{- include "castalia.env" .root | trim | nindent 8 }}
+        {{- include "castalia.env" . | trim | nindent 8 }}
         {{- with and .serves (include "castalia.secretEnv" .root) }}{{ . | trim | nindent 8 }}{{ end }}
       resources: {{- include "castalia.resources" (dict "resources" .pool.resources "gpus" .gpus "gpuResource" .gpuResource) | nindent 8 }}
       {{- if .serves }}
