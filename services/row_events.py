@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from services.engine.contract import FinishReason, Preview
 from services.engine.rows import Output
 from shared.errors import DeadlineExceeded, InternalError
-from shared.events import Accepted, Event, Failed, Finished, RowEvent, TextDelta
+from shared.events import Accepted, Event, Failed, Finished, RowEvent, Started, TextDelta
 
 Encode = Callable[[Any], Event]
 Report = Callable[[int, BaseException | None], None]  # a row's index, and what ended it
@@ -40,6 +40,8 @@ class Gather:
             self._add(output)
 
     def _add(self, output: Output) -> None:
+        if output.queued_s is not None:
+            self._append(output.row, Started(output.queued_s))
         if output.chunk is not None:
             chunk = output.chunk.chunk if isinstance(output.chunk, Preview) else output.chunk
             self._append(output.row, self._encode(chunk))

@@ -25,6 +25,13 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """Precedes a row's first piece: the row waited so many seconds in the queue before it ran."""
+
+    queued_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """One token's log-probability (natural log) under the unmodified distribution, and the likeliest alternatives.
 
@@ -145,7 +152,7 @@ class Failed:
         return cls(error.status, error.type, error.code, error.message, error.param, error.retry_after)
 
 
-Event = Accepted | TextDelta | TokenIds | ImageDelta | AudioDelta | Item | Finished | Failed
+Event = Accepted | Started | TextDelta | TokenIds | ImageDelta | AudioDelta | Item | Finished | Failed
 
 
 class RowEvent(NamedTuple):

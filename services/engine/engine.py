@@ -225,25 +225,36 @@ class Engine:
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, StepOutput):
                 units += outcome.units
-                self._apply(row, outcome, now)
+                self._apply(row, outcome)
             elif isinstance(outcome, DeviceFailure):
                 self._failure = outcome
             else:
                 self._finish(row, FinishReason.ERROR, error=outcome)
         group.model.counters.stepped(len(rows), units, now - began, at=now)
 
-    def _apply(self, row: Row, output: StepOutput[Any], now: float) -> None:
+    def _apply(self, row: Row, output: StepOutput[Any]) -> None:
         row.units += output.units
         if output.finish_reason is FinishReason.ERROR:
             self._finish(row, FinishReason.ERROR, error=RowFailed("the row's values are not finite"))
             return
-        if output.chunk is not None and not row.delivered:
-            row.delivered = True
-            row.group.model.counters.first_chunk(now - row.submitted_at)
         if output.finish_reason is not None:
             self._finish(row, output.finish_reason, chunk=output.chunk)
         elif output.chunk is not None:
-            self._outputs.append(Output(row.request, row.index, output.chunk, None, row.units))
+            self._deliver(row, output.chunk)
+
+    def _deliver(
+        self,
+        row: Row,
+        chunk: Any | None,
+        reason: FinishReason | None = None,
+        error: EngineError | None = None,
+    ) -> None:
+        queued_s = None
+        if chunk is not None and row.started_at is not None and not row.delivered:
+            row.delivered = True
+            queued_s = row.started_at - row.submitted_at
+            row.group.model.counters.first_chunk(self.clock() - row.submitted_at)
+        self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error, queued_s))
 
     def _fail_all(self, failure: DeviceFailure) -> None:
         if self._requests:
@@ -270,7 +281,7 @@ class Engine:
             del group.model.groups[group.key]
         ran_s = None if row.started_at is None else self.clock() - row.started_at
         group.model.counters.finished(reason, cost=row.cost, units=row.units, ran_s=ran_s)
-        self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error))
+        self._deliver(row, chunk, reason, error)
 
     def _leave_batch(self, row: Row) -> None:
         row.group.running.remove(row)

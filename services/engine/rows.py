@@ -20,7 +20,8 @@ class Output:
     """What a row delivers. Each row's last output, and no other, has a `finish_reason`; it may carry a chunk too.
 
     `error` is set if and only if the reason is ERROR: `RowFailed` (its `__cause__` is what the sampler raised),
-    `DeviceFailure`, or another `EngineError` that ended the row.
+    `DeviceFailure`, or another `EngineError` that ended the row. `queued_s`, seconds in the queue, is of a row's first
+    chunk alone.
     """
 
     request: int  # the engine's id of the submission
@@ -29,6 +30,7 @@ class Output:
     finish_reason: FinishReason | None
     units: float  # work done for this row so far: a running total, in the model's own unit
     error: EngineError | None = None
+    queued_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from services.gateway.logs import Log
 from services.gateway.problems import CallFailed, failure_of
 from shared.calls import Call
 from shared.errors import DeadlineExceeded, ModelLoading, ModelNotFound, Overloaded, ServiceError
-from shared.events import Accepted, Failed, Finished, RowEvent
+from shared.events import Accepted, Failed, Finished, RowEvent, Started
 
 Sink = Callable[[Sequence[RowEvent]], Awaitable[None]]
 
@@ -82,7 +82,7 @@ class _Trip:
         return self.started + self.deadline_s - asyncio.get_running_loop().time()
 
     async def give(self, batch: Sequence[RowEvent]) -> None:
-        answers = any(not isinstance(event, Accepted | Failed) for _, event in batch)
+        answers = any(not isinstance(event, Accepted | Started | Failed) for _, event in batch)
         self.is_bound = self.is_bound or (answers and not self.restarts)
         await self.sink(batch)
 
@@ -113,8 +113,8 @@ class Carrier:
     ) -> None:
         """Give every batch of events to `sink`, in order, until the last row has ended.
 
-        `began` is told the target whose events come next; those of an earlier one are void. Once another event than
-        `Accepted` came, no other target is tried, unless the sink `restarts`: nothing of it has reached the client.
+        `began` is told the target whose events come next; those of an earlier one are void. Once a piece of
+        the answer came, no other target is tried, unless the sink `restarts`: nothing of it has reached the client.
 
         A replica that is lost before it accepted the call is tried around once, unless another target may stand in; a
         call that no replica has taken is sent again for as long as there is time. A call whose events all come in one

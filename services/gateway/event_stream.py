@@ -17,7 +17,7 @@ from services.gateway.state import GatewayState
 from services.gateway.stream_writer import Framing, StreamWriter
 from services.gateway.wire import Counts, StreamWire
 from shared.errors import InternalError, ServiceError
-from shared.events import AudioDelta, Failed, Finished, ImageDelta, Item, RowEvent, TextDelta
+from shared.events import AudioDelta, Failed, Finished, ImageDelta, Item, RowEvent, Started, TextDelta
 from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
@@ -114,9 +114,11 @@ def count_tokens(record: Record, counts: Counts) -> None:
 
 
 def note_work(record: Record, batch: Sequence[RowEvent]) -> None:
-    """Count the units of rows that ended well, and the images that are finished."""
+    """Count the units of rows that ended well, the images that are finished, and the longest wait in the queue."""
     for _, event in batch:
         if isinstance(event, Finished):
             record.units += event.units
+        elif isinstance(event, Started):
+            record.queued_s = max(record.queued_s or 0.0, event.queued_s)
         elif isinstance(event, ImageDelta) and not event.is_preview:
             record.images += 1

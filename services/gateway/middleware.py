@@ -88,9 +88,14 @@ class Observe:
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
             units=record.units,
-            first_chunk_ms=None if record.first_chunk_s is None else round(record.first_chunk_s * 1e3, 1),
+            queued_ms=_ms(record.queued_s),
+            first_chunk_ms=_ms(record.first_chunk_s),
             cut=record.cut,
         )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 1)
 
 
 class _Answer:
@@ -111,6 +116,8 @@ class _Answer:
             headers["x-request-id"] = self.record.request_id
             headers["openai-version"] = API_VERSION
             headers["openai-processing-ms"] = str(int(elapsed_s * 1e3))
+            if self.record.queued_s is not None:
+                headers["server-timing"] = f"queue;dur={self.record.queued_s * 1e3:.1f}"
             headers.update(self.record.limit_headers)
         elif self.record.charge is not None and not message.get("more_body", False):
             await asyncio.shield(self.record.settle())  # its place is free before its client can ask again

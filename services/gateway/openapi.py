@@ -80,7 +80,9 @@ where OpenAI has one.
 
 Every error has the body `{"error": {"message", "type", "param", "code"}}`. Request headers: `x-castalia-deadline-ms`
 (the time that the whole request may take), `x-castalia-priority` (`interactive`, `default`, `batch`) and
-`x-castalia-session` (requests of one session meet the same replica, where the route that is asked for says so)."""
+`x-castalia-session` (requests of one session meet the same replica, where the route that is asked for says so). An
+answer's header `server-timing: queue;dur=MILLISECONDS` says how long it waited for a place in the running batch; a
+stream whose headers left while it waited has none."""
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

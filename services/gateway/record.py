@@ -31,6 +31,7 @@ class Record:
     completion_tokens: int = 0
     units: float = 0.0  # work of the rows that ended well, in the model's own unit
     first_chunk_s: float | None = None
+    queued_s: float | None = None  # of its row that waited longest for a place in the batch
     images: int = 0  # finished ones
     cut: bool = False  # the stream failed after its first byte
     charge: Charge | None = None  # what it took of its tenant's limits

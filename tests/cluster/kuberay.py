@@ -101,6 +101,7 @@ class Operator:
     def _reconcile(self) -> None:
         for name, pod in list(self.pods.items()):
             if not pod.running:
+                pod.kill()
                 del self.pods[name]
         if not self.of_group("headgroup"):
             self._create(self.cluster.object["spec"]["headGroupSpec"], "headgroup", is_head=True)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.dispatcher import ReplicaLost
 from services.gateway.state import Tempo
 from shared.errors import ContextTooLong, InternalError, Overloaded
-from shared.events import Failed, RowEvent
+from shared.events import Accepted, Failed, Finished, RowEvent, Started
 from shared.reports import ModelState
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import (
@@ -218,3 +218,22 @@ async def test_the_first_text_is_timed(gateway: Gateway) -> None:
         await client.post(CHAT, json=chat(stream=True))
     assert gateway.log_lines()[-1]["first_chunk_ms"] >= 0
     assert b'castalia_first_chunk_seconds_count{model="tiny"} 1.0' in gateway.state.metrics.render([])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_how_long_the_slowest_row_waited_in_the_queue_is_told_and_logged(gateway: Gateway, stream: bool) -> None:
+    begun = [RowEvent(0, Started(0.25)), *text("one"), RowEvent(1, Started(1.5)), *text("two", row=1)]
+    ends = [RowEvent(row, Finished("stop", 1.0)) for row in (0, 1)]
+    gateway.dispatcher.default = play([RowEvent(0, Accepted(2))], begun, ends)
+    async with gateway.client() as client:
+        response = await client.post(CHAT, json=chat(stream=stream, n=2))
+    assert response.status_code == 200
+    assert response.headers["server-timing"] == "queue;dur=1500.0"
+    assert gateway.log_lines()[-1]["queued_ms"] == 1500.0
+
+
+async def test_what_never_waited_in_a_queue_has_no_time_there(gateway: Gateway) -> None:
+    async with gateway.client() as client:
+        response = await client.post(CHAT, json={})
+    assert "server-timing" not in response.headers
+    assert gateway.log_lines()[-1]["queued_ms"] is None

@@ -13,7 +13,7 @@ from services.engine.contract import FinishReason, Preview
 from services.engine.errors import RowFailed
 from services.engine.rows import Output
 from services.row_events import row_events
-from shared.events import Accepted, Failed, Finished, RowEvent, TextDelta
+from shared.events import Accepted, Failed, Finished, RowEvent, Started, TextDelta
 
 LONG_S = 60.0  # a flush that never comes: what arrives before it must not wait for it
 
@@ -191,4 +191,16 @@ async def test_what_is_slow_to_encode_is_sent_output_by_output() -> None:
         [RowEvent(0, Accepted(2))],
         [RowEvent(0, TextDelta("a", 3, 1)), RowEvent(0, Finished("stop", 1.0))],
         [RowEvent(1, TextDelta("b", 3, 1)), RowEvent(1, Finished("stop", 1.0))],
+    ]
+
+
+async def test_a_row_is_said_to_have_started_before_its_first_piece() -> None:
+    first = Output(0, 0, "a", None, 1.0, queued_s=0.5)
+    assert await collect(Script([first, piece(0, "b"), end(0, FinishReason.STOP)]), flush_s=None) == [
+        [
+            RowEvent(0, Accepted(1)),
+            RowEvent(0, Started(0.5)),
+            RowEvent(0, TextDelta("ab", 3, 1)),
+            RowEvent(0, Finished("stop", 7.0)),
+        ]
     ]
