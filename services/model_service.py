@@ -45,6 +45,8 @@ PREPARE_THREADS = 4
 MOST_UNPREPARED = (
     512  # calls of one tenant and priority: their costs are unknown, so no bound of a queue holds for them
 )
+FREQUENT_STREAMS = 8  # as many are sent as often as was asked; more share that number of messages
+LONGEST_PAUSE = 6.0  # times as long as was asked
 PREPARE_MEMORY = 32  # calls after which the time that one took to be prepared counts for 1/e
 
 
@@ -75,6 +77,7 @@ class ModelService:
         self._prepare_s = 0.0  # fading mean of the seconds that a call took of late
         self._threads = ThreadPoolExecutor(PREPARE_THREADS, thread_name_prefix="prepare")
         self._warming: asyncio.Task[None] | None = None
+        self._streams = 0  # calls whose events are being sent
 
     async def start(self) -> None:
         """Start the engine and load the models that fit. ServiceUnusable if none loads; the engine is stopped then."""
@@ -147,12 +150,15 @@ class ModelService:
                 report=partial(_report_row, call),
                 flush_s=call.flush_s,
                 threads=self._threads if task.encodes_slowly else None,
+                slowdown=self._slowdown,
             )
+            self._streams += 1
             try:
                 async with aclosing(events):
                     async for batch in events:
                         yield batch
             finally:
+                self._streams -= 1
                 submission.abort()
 
     async def _prepare(self, task: Task[Any, Any, Any, Any], call: Call, deadline: float | None) -> Sequence[Params]:
@@ -167,6 +173,11 @@ class ModelService:
                     self._prepare_s += (loop.time() - began - self._prepare_s) / PREPARE_MEMORY
         except TimeoutError:
             raise DeadlineExceeded("The request's deadline passed while it was prepared.") from None
+
+    def _slowdown(self) -> float:
+        """A message costs this process and the gateway most of a millisecond, however little it says: of many streams,
+        each is sent less often, and more at a time."""
+        return min(LONGEST_PAUSE, max(1.0, self._streams / FREQUENT_STREAMS))
 
     def _check_unprepared(self, call: Call, deadline: float | None) -> None:
         """Refuse what would wait too long for its turn to be prepared behind its own tenant's calls: Overloaded."""

@@ -85,12 +85,13 @@ async def row_events(
     report: Report,
     flush_s: float | None,
     threads: Executor | None = None,
+    slowdown: Callable[[], float] = lambda: 1.0,
 ) -> AsyncGenerator[list[RowEvent], None]:
     """The events of one accepted call.
 
-    With `flush_s`: `Accepted` at once, the first output at once, then what has gathered, every `flush_s` seconds at
-    most. Without: everything at the end. What `encode` raises ends the iteration. It runs on `threads`, if given; what
-    it gives is then large as well, and each output is sent on its own as soon as it is encoded.
+    With `flush_s`: `Accepted` at once, the first output at once, then what has gathered, every `flush_s` seconds, times
+    `slowdown`, at most. Without: everything at the end. What `encode` raises ends the iteration. It runs on `threads`,
+    if given; what it gives is then large as well, and each output is sent on its own as soon as it is encoded.
     """
     gather = Gather(encode, report)
     accepted = RowEvent(0, Accepted(rows))
@@ -110,7 +111,7 @@ async def row_events(
                 sent_at = time.monotonic()
                 yield events
                 # Asleep rather than asking: what arrives meanwhile is one batch, and costs this loop one turn.
-                await asyncio.sleep(sent_at + flush_s - time.monotonic())
+                await asyncio.sleep(sent_at + flush_s * slowdown() - time.monotonic())
     rest = gather.take()
     if flush_s is None:
         rest.insert(0, accepted)

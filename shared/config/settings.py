@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     batch_lease_s: float = Field(
         default=15, ge=1, description="how long a gateway may be silent before another takes its batches over"
     )
-    flush_ms: float = Field(default=40, ge=0, description="how long a stream's events gather before they are sent")
+    flush_ms: float = Field(
+        default=40, ge=0, description="how long a stream's events gather before they are sent; longer where many run"
+    )
     ping_s: float = Field(default=15, gt=0, description="a comment keeps an idle stream alive after this long")
     hold_s: float = Field(default=60, gt=0, description="how long a request for a model that is not loaded is held")
     timeout_s: float = Field(default=600, gt=0, description="the longest a request may take")

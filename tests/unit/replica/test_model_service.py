@@ -192,3 +192,23 @@ async def test_stopping_ends_open_calls_with_an_error() -> None:
         last = (await reader)[-1]
     assert isinstance(last, Failed)
     assert last.status == 500
+
+
+async def test_many_streams_are_each_sent_less_often_than_one_alone() -> None:
+    """A message costs as much as some tokens: their number a second is what is bounded."""
+
+    async def messages(host: ModelService, seconds: float) -> int:
+        count = 0
+        async with aclosing(host.stream(call(ENDLESS, flush_s=0.01))) as stream:
+            until_s = asyncio.get_running_loop().time() + seconds
+            async for _ in stream:
+                count += 1
+                if asyncio.get_running_loop().time() > until_s:
+                    break
+        return count
+
+    async with running(loaded(sampler=FakeSampler(max_batch_size=64))) as host:
+        alone = await messages(host, 0.5)
+        crowd = await asyncio.gather(*(messages(host, 0.5) for _ in range(40)))
+    assert max(crowd) < alone / 2
+    assert min(crowd) > 3
