@@ -26,7 +26,7 @@ from loadtests import report
 from loadtests.bench_models import gpt2_14m, smollm2, unet_4m, unet_16m
 from loadtests.images import ImageFigures, ImagePlan, measure_images
 from loadtests.in_process import Plan, Rates, Subject, measure_round
-from loadtests.over_http import PEERS, LoadPlan, measure_servers
+from loadtests.over_http import CLIENTS, LoadPlan, measure_servers
 from loadtests.peers.image_servers import IMAGE_PEERS
 from loadtests.recurrent import MODEL, RecurrentFigures, measure_recurrent, write_checkpoint
 from loadtests.workload import Mix
@@ -51,7 +51,7 @@ class Budget:
 
     def steps(self, only: str | None) -> int:
         """How many measurements there are; `only` one half of them, "engine" or "http"."""
-        engine, http = self.engine_rounds * IN_PROCESS_STEPS, len(PEERS) * (1 + self.load_rounds)
+        engine, http = self.engine_rounds * IN_PROCESS_STEPS, self.load.steps(self.load_rounds)
         return {"engine": engine, "http": http}.get(only or "", engine + http)
 
 
@@ -61,8 +61,12 @@ def budgets(home: Path, quick: bool) -> dict[str, Budget]:
     brief_large = Plan(large, prompt=32, steps=48, mixed_warm_s=5, mixed_window_s=12, alone=1)
     if quick:
         return {
-            GPT2: Budget(gpt2_14m(home), brief_small, 1, LoadPlan(small, warm_s=3, window_s=10), 1),
-            SMOLLM2: Budget(smollm2(home), brief_large, 1, LoadPlan(large, warm_s=3, window_s=16), 1),
+            GPT2: Budget(
+                gpt2_14m(home), brief_small, 1, LoadPlan(small, warm_s=3, window_s=10, widths=(1, CLIENTS)), 1
+            ),
+            SMOLLM2: Budget(
+                smollm2(home), brief_large, 1, LoadPlan(large, warm_s=3, window_s=16, widths=(1, CLIENTS)), 1
+            ),
         }
     full_small = Plan(small, prompt=64, steps=192, mixed_warm_s=3, mixed_window_s=10, alone=3)
     full_large = Plan(large, prompt=32, steps=64, mixed_warm_s=6, mixed_window_s=20, alone=2)

@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from locust import events
 from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
 
+from loadtests.generator.options import add_options
+from loadtests.generator.roles import install
+from loadtests.users.base import MixedUser
 from loadtests.users.chat import ChatUser
+from loadtests.users.completions import CompletionUser
+from loadtests.users.edits import EditUser, ReconstructionUser, VariationUser
+from loadtests.users.embeddings import EmbeddingUser
+from loadtests.users.forecasts import ForecastUser
+from loadtests.users.images import ImageUser, InterpolationUser
+from loadtests.users.levels import LevelUser
+from loadtests.users.molecules import MoleculeUser
+from loadtests.users.music import MusicUser
+from loadtests.users.records import RecordUser
+from loadtests.users.scores import ScoreUser
+from loadtests.users.sounds import SoundUser, SpeechUser
 
-__all__ = ["ChatUser"]
+# Locust runs the mixed users unless others are named.
+__all__ = [
+    "ChatUser",
+    "CompletionUser",
+    "EditUser",
+    "EmbeddingUser",
+    "ForecastUser",
+    "ImageUser",
+    "InterpolationUser",
+    "LevelUser",
+    "MixedUser",
+    "MoleculeUser",
+    "MusicUser",
+    "ReconstructionUser",
+    "RecordUser",
+    "ScoreUser",
+    "SoundUser",
+    "SpeechUser",
+    "VariationUser",
+]
 
 
 @events.init_command_line_parser.add_listener
-def add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument("--model", env_var="CASTALIA_MODEL", default="", help="default: the first that can chat")
-    parser.add_argument("--max-tokens", type=int, default=64, help="the longest answer asked for")
-    parser.add_argument("--seed", type=int, default=None, help="of the choice of questions; default: unlike each time")
+def on_parser(parser: LocustArgumentParser) -> None:
+    add_options(parser)
+
+
+@events.init.add_listener
+def on_init(environment: Environment, **_: Any) -> None:
+    install(environment)

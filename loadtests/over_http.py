@@ -1,4 +1,4 @@
-"""Owns the figures of servers under load: 16 clients over HTTP, every server in turn, round after round.
+"""Owns the figures of servers under load: clients over HTTP, every server in turn, at every width, round after round.
 
 Servers of one model run side by side, and only one is asked at a time; what the others spend while idle is measured and
 reported. Tokens are those of the answers. A server that does not stream shows its first text with its last.
@@ -18,12 +18,15 @@ from loadtests.peers.fleet import Fleet
 from loadtests.peers.server import Peer
 from loadtests.peers.static import Static
 from loadtests.peers.transformers_serve import TransformersServe
+from loadtests.peers.venv_servers import VENV_PEERS
+from loadtests.peers.venvs import PeerMissing
 from loadtests.workload import Mix, jobs
 
-CLIENTS = 16
+CLIENTS = 16  # the width of which most is promised
+WIDTHS = (1, 4, CLIENTS, 32, 64)
 IDLE_S = 3.0
 Key = TypeVar("Key", bound=Hashable)
-PEERS = (Fleet, Static, TransformersServe)
+PEERS = (Fleet, Static, TransformersServe, *VENV_PEERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class LoadPlan:
     mix: Mix
     warm_s: float
     window_s: float
+    widths: tuple[int, ...] = WIDTHS  # clients at a time
+
+    def steps(self, rounds: int) -> int:
+        """How many measurements there are, and starts."""
+        return len(PEERS) + rounds * sum(len(widths_of(peer, self)) for peer in PEERS)
 
 
 @dataclass(slots=True)
@@ -47,26 +55,44 @@ class Served:
     cpu_us: dict[str, list[float]] = field(default_factory=dict)
 
 
-def measure_servers(folder: Path, plan: LoadPlan, rounds: int, work: Path, results: dict[str, Served]) -> Iterator[str]:
-    """Start every server, load them in turn `rounds` times, and stop them; yields what has just been done."""
+# By the number of clients, then by the server's name.
+Results = dict[int, dict[str, Served]]
+
+
+def widths_of(peer: Peer | type[Peer], plan: LoadPlan) -> tuple[int, ...]:
+    """A server of one answer at a time is asked by few: the others' answers would come minutes later, and no faster."""
+    return tuple(width for width in plan.widths if width <= peer.most_clients)
+
+
+def measure_servers(folder: Path, plan: LoadPlan, rounds: int, work: Path, results: Results) -> Iterator[str]:
+    """Start every server, load them in turn at every width, `rounds` times, and stop them; yields what was just done.
+
+    A peer whose environment was not made is left out, and what is yielded says so.
+    """
     from transformers import AutoTokenizer  # noqa: PLC0415 - a second that `--help` need not wait for
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     peers: list[Peer] = []
     try:
         for make in PEERS:
-            peer: Peer = make(folder, work)
+            try:
+                peer: Peer = make(folder, work)
+            except PeerMissing as missing:
+                yield str(missing)
+                continue
             peers.append(peer)
             peer.start()
             asyncio.run(_warm_up(peer, tokenizer, plan.mix))
-            results.setdefault(peer.name, Served())
             yield f"start {peer.name}"
-        for peer in peers:
-            results[peer.name].idle_cpu_share = _idle_share(peer)
+        idle = {peer.name: _idle_share(peer) for peer in peers}
         for number in range(rounds):
-            for peer in peers:
-                _measure(peer, tokenizer, plan, number, results[peer.name])
-                yield f"load {peer.name}"
+            for width in plan.widths:
+                for peer in peers:
+                    if width not in widths_of(peer, plan):
+                        continue
+                    served = results.setdefault(width, {}).setdefault(peer.name, Served(idle[peer.name]))
+                    _measure(peer, tokenizer, plan, number, width, served)
+                    yield f"{width} clients of {peer.name}"
     finally:
         for peer in peers:
             peer.stop()
@@ -95,13 +121,13 @@ class CpuEdge:
         return cls(dict(peer.cpu_seconds()), dict(peer.thread_seconds()) if isinstance(peer, Fleet) else {})
 
 
-def _measure(peer: Peer, tokenizer: Any, plan: LoadPlan, number: int, served: Served) -> None:
+def _measure(peer: Peer, tokenizer: Any, plan: LoadPlan, number: int, width: int, served: Served) -> None:
     edges: list[CpuEdge] = []
     window: Window = asyncio.run(
         closed_loop(
             peer.send,
             jobs(tokenizer, plan.mix, seed=number),
-            clients=CLIENTS,
+            clients=width,
             warm_s=plan.warm_s,
             window_s=plan.window_s,
             at_edge=lambda: edges.append(CpuEdge.of(peer)),

@@ -16,7 +16,8 @@ from typing import Any
 from loadtests.images import CLIENTS as IMAGE_CLIENTS
 from loadtests.images import FORWARD_ROWS, LOW, SATURATED, ImageFigures, LoadFigures
 from loadtests.in_process import Rates
-from loadtests.over_http import CLIENTS, Served
+from loadtests.over_http import CLIENTS
+from loadtests.over_http import Results as HttpResults
 from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
 from loadtests.recurrent import ROWS as RECURRENT_ROWS
 from loadtests.recurrent import RecurrentFigures
@@ -44,7 +45,7 @@ class Results:
     """Everything that was measured, by model."""
 
     in_process: dict[str, Rates] = field(default_factory=dict)
-    over_http: dict[str, dict[str, Served]] = field(default_factory=dict)
+    over_http: dict[str, HttpResults] = field(default_factory=dict)
     images: dict[str, ImageFigures] = field(default_factory=dict)
     recurrent: dict[str, RecurrentFigures] = field(default_factory=dict)
     quick: bool = False
@@ -61,7 +62,16 @@ class Table:
 
 def tables(results: Results) -> list[Table]:
     engine = ("model", "figure", "engine", "limit", "engine / limit")
-    http = ("model", "server", "tokens/s", "against static", "first text p50, p95 (s)", "client CPU", "idle CPU")
+    http = (
+        "model",
+        "clients",
+        "server",
+        "tokens/s",
+        "against static",
+        "first text p50, p95 (s)",
+        "client CPU",
+        "idle CPU",
+    )
     cpu = ("model", "part of the fleet", "CPU us a token")
     image = (
         "model",
@@ -75,8 +85,8 @@ def tables(results: Results) -> list[Table]:
     forwards = ("model", *(f"{rows} row{'s' * (rows > 1)}" for rows in FORWARD_ROWS))
     every = [
         Table("The engine beside its limit (tokens/s, one thread, 16 rows)", engine, _engine_rows(results)),
-        Table(f"Over HTTP, {CLIENTS} clients, one thread a server", http, _http_rows(results)),
-        Table("What the fleet spends around the engine", cpu, _cpu_rows(results)),
+        Table("Over HTTP, one thread a server", http, _http_rows(results)),
+        Table(f"What the fleet spends around the engine, {CLIENTS} clients", cpu, _cpu_rows(results)),
         Table("Images: jobs of 10, 20 and 50 DDIM steps, one thread a server", image, _image_rows(results)),
         Table("What a batch can bring: bare forwards, image-steps/s", forwards, _forward_rows(results)),
         Table(
@@ -94,16 +104,26 @@ def targets(results: Results) -> list[Target]:
     for model, rates in results.in_process.items():
         found.append(Target(f"{model}: steady decode / limit", 0.85, ratio(rates.steady, rates.limit)))
         found.append(Target(f"{model}: mixed load / limit", 0.7, ratio(rates.mixed, rates.mixed_limit)))
-    for model, served in results.over_http.items():
-        fleet = served[FLEET].tokens_per_second
-        if model.startswith("GPT-2"):
-            found.append(Target(f"{model}: fleet / static", 3, ratio(fleet, served[STATIC].tokens_per_second)))
-            found.append(Target(f"{model}: fleet / {SERVE}", 1, ratio(fleet, served[SERVE].tokens_per_second)))
+    for model, widths in results.over_http.items():
+        found += _http_targets(model, widths)
     for model, figures in results.images.items():
         found += _image_targets(model, figures.servers)
     for model, figures in results.recurrent.items():
         found.append(Target(f"{model}: together / one after another", 3, ratio(figures.together, figures.one_by_one)))
         found.append(Target(f"{model}: together / plain loop", 3, ratio(figures.together, figures.plain_loop)))
+    return found
+
+
+def _http_targets(model: str, widths: HttpResults) -> list[Target]:
+    """Ahead of every peer at every width, and three times static batches where many ask."""
+    found: list[Target] = []
+    for width, served in widths.items():
+        fleet = served[FLEET].tokens_per_second
+        for name, peer in served.items():
+            if name != FLEET:
+                wanted = 3 if (name, width) == (STATIC, CLIENTS) else 1
+                share = ratio(fleet, peer.tokens_per_second)
+                found.append(Target(f"{model}, {width} clients: {FLEET} / {name}", wanted, share))
     return found
 
 
@@ -178,13 +198,14 @@ def _engine_rows(results: Results) -> list[Row]:
 
 def _http_rows(results: Results) -> list[Row]:
     rows: list[Row] = []
-    for model, served in results.over_http.items():
-        static = served[STATIC].tokens_per_second
-        for name, s in served.items():
-            waits = f"{median(s.first_text_p50):.2f}, {median(s.first_text_p95):.2f}"
-            against = f"{ratio(s.tokens_per_second, static):.2f}"
-            shares = f"{median(s.client_cpu_share):.0%}", f"{s.idle_cpu_share:.0%}"
-            rows.append((model, name, _mid(s.tokens_per_second), against, waits, *shares))
+    for model, widths in results.over_http.items():
+        for width, served in widths.items():
+            static = served[STATIC].tokens_per_second
+            for name, s in served.items():
+                waits = f"{median(s.first_text_p50):.2f}, {median(s.first_text_p95):.2f}"
+                against = f"{ratio(s.tokens_per_second, static):.2f}"
+                shares = f"{median(s.client_cpu_share):.0%}", f"{s.idle_cpu_share:.0%}"
+                rows.append((model, str(width), name, _mid(s.tokens_per_second), against, waits, *shares))
     return rows
 
 
@@ -198,10 +219,10 @@ def _cpu_rows(results: Results) -> list[Row]:
         "engine": "engine's thread",
     }
     return [
-        (model, label, _mid(served[FLEET].cpu_us[role]))
-        for model, served in results.over_http.items()
+        (model, label, _mid(widths[CLIENTS][FLEET].cpu_us[role]))
+        for model, widths in results.over_http.items()
         for role, label in names.items()
-        if role in served[FLEET].cpu_us
+        if role in widths[CLIENTS][FLEET].cpu_us
     ]
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import yaml
 
-from loadtests.client import Answer, post
+from loadtests.client import Answer
+from loadtests.peers.answers import streamed
 from loadtests.peers.server import cpu_by_role, descendants, free_port
-from loadtests.sse import StreamCut, TextStream
 from loadtests.workload import Job
 from services.fleet import FleetState, down, up
 from shared.config.settings import Settings
@@ -72,11 +71,15 @@ class BenchFleet:
     def processes(self) -> list[psutil.Process]:
         return [] if self._state is None else descendants(self._state.pid)
 
+    def cpu_seconds(self) -> Mapping[str, float]:
+        return cpu_by_role(self.processes(), _role)
+
 
 class Fleet(BenchFleet):
     """The fleet for one language model."""
 
     name = "Castalia"
+    most_clients = 64
 
     def __init__(self, folder: Path, work: Path) -> None:
         options = {
@@ -86,9 +89,6 @@ class Fleet(BenchFleet):
             "prefix_cache": False,  # the jobs' prompts overlap, and no peer has one
         }
         super().__init__("transformer", options, work)
-
-    def cpu_seconds(self) -> Mapping[str, float]:
-        return cpu_by_role(self.processes(), _role)
 
     def thread_seconds(self) -> Mapping[int, float]:
         """CPU seconds so far of each thread of the model's replica. Under load the busiest is the engine's."""
@@ -107,13 +107,7 @@ class Fleet(BenchFleet):
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        stream = TextStream(started=time.perf_counter())
-        async for data in post(f"{self.url}/v1/completions", body):
-            stream.feed(data, time.perf_counter())
-        stream.end()
-        if stream.tokens != job.output_tokens or stream.first_text is None:
-            raise StreamCut(f"asked for {job.output_tokens} tokens, got {stream.tokens}")
-        return Answer(stream.started, stream.first_text, time.perf_counter(), stream.tokens)
+        return await streamed(f"{self.url}/v1/completions", body, job)
 
 
 def _role(command: str) -> str:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,8 @@ STOP_S = 30
 
 class Peer(Protocol):
     """One way to serve a model over HTTP. `name` is its row in the report."""
+
+    most_clients: int  # that it is asked by at a time
 
     @property
     def name(self) -> str: ...
@@ -48,17 +50,18 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class ServerProcess:
-    """A child process and whatever it starts. Its output goes to `log`."""
+    """A child process and whatever it starts. Its output goes to `log`; `environment` is added to ours."""
 
     command: Sequence[str]
     ready_url: str
     log: Path
     ready_s: float = 180
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         # One torch thread each: all that is compared runs on the same.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **self.environment}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # a session of its own: Ctrl-C is ours to pass on
                 self.command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True

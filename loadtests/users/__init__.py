@@ -1,1 +1,1 @@
-"""Locust user classes, one module a modality."""
+"""What users ask for, one module a modality, and the classes of users that Locust knows."""

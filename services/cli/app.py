@@ -15,6 +15,7 @@ from services.cli.deploy_commands import deploy
 from services.cli.fleet_commands import apply, down, status, up
 from services.cli.image_commands import image
 from services.cli.keys_commands import keys
+from services.cli.load_commands import PASSED_ON, capacity, loadtest, plan
 from services.cli.stores import upgrade
 from services.cli.talk_commands import chat, generate, models
 from services.cli.tenants_commands import tenants, usage
@@ -112,6 +113,15 @@ app.command(
     )
 )(train)
 app.command(epilog="[bold]Example:[/]\n\ncastalia evaluate digits-gan")(evaluate)
+app.command(
+    context_settings=PASSED_ON,
+    epilog="[bold]Examples:[/]\n\ncastalia loadtest --profile release --out report\n\ncastalia loadtest --help",
+)(loadtest)
+app.command(
+    context_settings=PASSED_ON,
+    epilog="[bold]Example:[/]\n\ncastalia capacity chat:smollm2-135m-instruct --time-to-first 2",
+)(capacity)
+app.command(context_settings=PASSED_ON, epilog="[bold]Example:[/]\n\ncastalia plan fleet.yaml --out report")(plan)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.command(epilog="[bold]Examples:[/]\n\ncastalia usage\n\ncastalia usage --tenant my-app --since 2026-01-01 --daily")(

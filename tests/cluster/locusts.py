@@ -20,7 +20,7 @@ class Chatting:
 
     def __init__(self, fleet: ClusterFleet, model: str) -> None:
         self._command = [sys.executable, "-m", "locust", "--locustfile", str(ROOT / "loadtests" / "locustfile.py")]
-        self._command += ["--modalities", "chat", "--arrivals", "closed"]
+        self._command += ["ChatUser", "--arrivals", "closed"]
         self._command += ["--host", fleet.url, "--headless", "--users", str(USERS), "--spawn-rate", str(USERS)]
         self._command += ["--stop-timeout", "60", "--model", model, "--max-tokens", "24", "--seed", "1", "--json"]
         self._environment = os.environ | {"CASTALIA_API_KEY": fleet.key}

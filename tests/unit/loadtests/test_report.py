@@ -36,7 +36,7 @@ def results() -> Results:
         alone=[12.0, 6.0, 13.0],
     )
     http = {FLEET: served(700), STATIC: served(200), SERVE: served(800)}
-    return Results(in_process={"GPT-2 14M": rates}, over_http={"GPT-2 14M": http}, seconds=120)
+    return Results(in_process={"GPT-2 14M": rates}, over_http={"GPT-2 14M": {16: http, 64: http}}, seconds=120)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
@@ -48,17 +48,19 @@ def test_targets_say_what_was_met_and_what_was_not(results: Results) -> None:
     assert met == {
         "GPT-2 14M: steady decode / limit": True,
         "GPT-2 14M: mixed load / limit": True,
-        "GPT-2 14M: fleet / static": True,
-        "GPT-2 14M: fleet / transformers serve": False,
+        f"GPT-2 14M, 16 clients: Castalia / {STATIC}": True,
+        "GPT-2 14M, 16 clients: Castalia / transformers serve": False,
+        f"GPT-2 14M, 64 clients: Castalia / {STATIC}": True,
+        "GPT-2 14M, 64 clients: Castalia / transformers serve": False,
     }
 
 
 def test_the_report_holds_every_table_and_the_json_every_round(results: Results, tmp_path: Path) -> None:
     text = write(results, tmp_path, "text").read_text()
     assert "| GPT-2 14M | steady decode | 80 (46 to 90) | 100 (50 to 100) | 0.90 |" in text
-    assert "| GPT-2 14M | Castalia | 735 (700 to 770) | 3.50 | 0.10, 0.25 | 5% | 2% |" in text
+    assert "| GPT-2 14M | 64 | Castalia | 735 (700 to 770) | 3.50 | 0.10, 0.25 | 5% | 2% |" in text
     assert "| GPT-2 14M | gateway | 55 (50 to 60) |" in text
-    assert "| GPT-2 14M: fleet / transformers serve | 1 | 0.88 | no |" in text
+    assert "| GPT-2 14M, 16 clients: Castalia / transformers serve | 1 | 0.88 | no |" in text
     kept = json.loads((tmp_path / "text.json").read_text())
     assert kept["in_process"]["GPT-2 14M"]["steady"] == [90.0, 46.0, 80.0]
     assert kept["machine"]["cores"] >= 1

@@ -1,0 +1,1 @@
+"""The load generator: requests that are sent on time, what became of each, and the sum over all processes."""
