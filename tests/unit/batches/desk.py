@@ -71,7 +71,7 @@ class Events:
             self.changed.notify_all()
 
     async def until(self, event: str, count: int = 1) -> None:
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(lambda: [name for name, _ in self.seen].count(event) >= count)
 
 
