@@ -20,7 +20,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table as RichTable
 
 from loadtests import report
 from loadtests.bench_models import gpt2_14m, smollm2, unet_4m, unet_16m
@@ -169,10 +168,7 @@ def _progress(console: Console) -> Progress:
 
 def _show(console: Console, results: report.Results) -> None:
     for table in report.tables(results):
-        shown = RichTable(*table.head, title=table.title)
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        console.print(table.rich)
     for target in report.targets(results):
         mark = "[green]met[/]" if target.met else "[yellow]not met[/]"
         console.print(f"{target.name}: {target.got:.2f} of {target.wanted:g}, {mark}")

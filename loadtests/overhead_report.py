@@ -9,11 +9,13 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from loadtests.report import Row, Table, machine
+from loadtests.peers.fleet import Fleet
+from loadtests.report import machine
+from loadtests.tables import Row, Table, mid
 
 Kind = Literal["whole", "stream"]
 Quantile = Literal["first_p50", "first_p99", "end_p50", "end_p99"]
-IN_PROCESS, FLEET = "the engine in process", "Castalia"
+IN_PROCESS, FLEET = "the engine in process", Fleet.name
 TITLES: dict[Kind, str] = {"whole": "One small JSON object", "stream": "A stream of 16 events"}
 PARTS = {  # of a fleet, by the roles of its processes
     "HAProxy": "HAProxy",
@@ -90,9 +92,7 @@ def write(results: Overheads, folder: Path, what: str) -> Path:
     command = f"python -m loadtests.overhead {results.options}".strip()
     lines += [f"`{command}`: {results.seconds:.0f} s, medians of interleaved rounds, and their range.", ""]
     lines += [*(f"- {key}: {value}" for key, value in facts.items()), ""]
-    for table in tables(results):
-        lines += [f"## {table.title}", "", _line(table.head), _line(["---"] * len(table.head))]
-        lines += [*map(_line, table.rows), ""]
+    lines += [table.section for table in tables(results)]
     path = folder / "overhead.md"
     path.write_text("\n".join(lines))
     return path
@@ -113,14 +113,14 @@ def _latency_row(results: Overheads, cell: Cell) -> Row:
     if cell.server != IN_PROCESS:
         added = _ms(results.added(cell, "end_p50")), _ms(results.added(cell, "end_p99"))
     ends = _ms(figures.end_p50), _ms(figures.end_p99)
-    rates = _mid(figures.per_second), _mid(figures.all_cpu_us), f"{median(figures.client_cpu_share):.0%}"
+    rates = mid(figures.per_second), mid(figures.all_cpu_us), f"{median(figures.client_cpu_share):.0%}"
     return (str(cell.clients), cell.server, *first, *ends, *added, *rates)
 
 
 def _parts(results: Overheads) -> Table:
     """Of whichever servers have processes with roles to tell apart: the fleet."""
     rows = [
-        (TITLES[cell.kind].lower(), str(cell.clients), PARTS[role], _mid(spent))
+        (TITLES[cell.kind].lower(), str(cell.clients), PARTS[role], mid(spent))
         for cell, figures in results.cells.items()
         for role, spent in figures.cpu_us.items()
         if role in PARTS
@@ -129,13 +129,4 @@ def _parts(results: Overheads) -> Table:
 
 
 def _ms(seconds: Sequence[float]) -> str:
-    return _mid([1e3 * value for value in seconds], 1)
-
-
-def _mid(values: Sequence[float], digits: int = 0) -> str:
-    middle = f"{median(values):.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return mid([1e3 * value for value in seconds], 1)

@@ -18,13 +18,15 @@ from loadtests.images import FORWARD_ROWS, LOW, SATURATED, ImageFigures, LoadFig
 from loadtests.in_process import Rates
 from loadtests.over_http import CLIENTS
 from loadtests.over_http import Results as HttpResults
+from loadtests.peers.fleet import Fleet
 from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
+from loadtests.peers.static import Static
 from loadtests.recurrent import ROWS as RECURRENT_ROWS
 from loadtests.recurrent import RecurrentFigures
+from loadtests.tables import Row, Table, mid
 
 PACKAGES = ("torch", "transformers", "diffusers", "ray")
-FLEET, STATIC, SERVE = "Castalia", "static batches of 16 (@serve.batch)", "transformers serve"
-Row = tuple[str, ...]
+FLEET, STATIC = Fleet.name, Static.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,6 @@ class Results:
     quick: bool = False
     load_before: float = 0.0  # the machine's load average of the last minute, when the run began
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    title: str
-    head: Row
-    rows: Sequence[Row]
 
 
 def tables(results: Results) -> list[Table]:
@@ -158,13 +153,10 @@ def write(results: Results, folder: Path, name: str) -> Path:
     lines = ["# Benchmark", "", f"`python -m loadtests.bench{' --quick' if results.quick else ''}`, {name}: "]
     lines[-1] += f"{results.seconds / 60:.0f} minutes, medians of interleaved rounds."
     lines += ["", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    for table in tables(results):
-        lines += [f"## {table.title}", "", _line(table.head), _line(["---"] * len(table.head))]
-        lines += [*map(_line, table.rows), ""]
-    lines += ["## Targets", "", _line(("figure", "wanted", "got", "met")), _line(["---"] * 4)]
-    lines += [_line((t.name, f"{t.wanted:g}", f"{t.got:.2f}", "yes" if t.met else "no")) for t in targets(results)]
+    met = [(each.name, f"{each.wanted:g}", f"{each.got:.2f}", "yes" if each.met else "no") for each in targets(results)]
+    every = [*tables(results), Table("Targets", ("figure", "wanted", "got", "met"), met)]
     path = folder / f"{name}.md"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join([*lines, *(table.section for table in every)]))
     return path
 
 
@@ -188,11 +180,11 @@ def _processor() -> str:
 def _engine_rows(results: Results) -> list[Row]:
     rows: list[Row] = []
     for model, r in results.in_process.items():
-        rows.append((model, "steady decode", _mid(r.steady), _mid(r.limit), f"{ratio(r.steady, r.limit):.2f}"))
+        rows.append((model, "steady decode", mid(r.steady), mid(r.limit), f"{ratio(r.steady, r.limit):.2f}"))
         mixed = f"{ratio(r.mixed, r.mixed_limit):.2f}"
-        rows.append((model, "mixed load, prompts counted", _mid(r.mixed), _mid(r.mixed_limit), mixed))
-        rows.append((model, "mixed load, answers alone", _mid(r.mixed_decoded), "", ""))
-        rows.append((model, "one by one, `generate`", _mid(r.alone), "", ""))
+        rows.append((model, "mixed load, prompts counted", mid(r.mixed), mid(r.mixed_limit), mixed))
+        rows.append((model, "mixed load, answers alone", mid(r.mixed_decoded), "", ""))
+        rows.append((model, "one by one, `generate`", mid(r.alone), "", ""))
     return rows
 
 
@@ -205,7 +197,7 @@ def _http_rows(results: Results) -> list[Row]:
                 waits = f"{median(s.first_text_p50):.2f}, {median(s.first_text_p95):.2f}"
                 against = f"{ratio(s.tokens_per_second, static):.2f}"
                 shares = f"{median(s.client_cpu_share):.0%}", f"{s.idle_cpu_share:.0%}"
-                rows.append((model, str(width), name, _mid(s.tokens_per_second), against, waits, *shares))
+                rows.append((model, str(width), name, mid(s.tokens_per_second), against, waits, *shares))
     return rows
 
 
@@ -219,7 +211,7 @@ def _cpu_rows(results: Results) -> list[Row]:
         "engine": "engine's thread",
     }
     return [
-        (model, label, _mid(widths[CLIENTS][FLEET].cpu_us[role]))
+        (model, label, mid(widths[CLIENTS][FLEET].cpu_us[role]))
         for model, widths in results.over_http.items()
         for role, label in names.items()
         if role in widths[CLIENTS][FLEET].cpu_us
@@ -232,14 +224,14 @@ def _image_rows(results: Results) -> list[Row]:
         for load, clients in IMAGE_CLIENTS.items():
             for server, loads in figures.servers.items():
                 f = loads[load]
-                waits = (_mid(f.short_p50, 2), _mid(f.short_p95, 2), _mid(f.seconds_per_step, 3))
+                waits = (mid(f.short_p50, 2), mid(f.short_p95, 2), mid(f.seconds_per_step, 3))
                 who = f"{load}, {clients} client{'s' * (clients > 1)}"
-                rows.append((model, who, server, _mid(f.steps_per_second), *waits))
+                rows.append((model, who, server, mid(f.steps_per_second), *waits))
     return rows
 
 
 def _forward_rows(results: Results) -> list[Row]:
-    return [(model, *map(_mid, figures.forwards.values())) for model, figures in results.images.items()]
+    return [(model, *map(mid, figures.forwards.values())) for model, figures in results.images.items()]
 
 
 def _recurrent_rows(results: Results) -> list[Row]:
@@ -250,18 +242,8 @@ def _recurrent_rows(results: Results) -> list[Row]:
         "plain_batch": "plain PyTorch loop, a full batch in step",
     }
     return [
-        (model, label, _mid(rates), f"{ratio(figures.together, rates):.2f}")
+        (model, label, mid(rates), f"{ratio(figures.together, rates):.2f}")
         for model, figures in results.recurrent.items()
         for name, label in names.items()
         for rates in [getattr(figures, name)]
     ]
-
-
-def _mid(values: Sequence[float], digits: int = 0) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Metric = Literal["time_to_first_s", "between_chunks_s", "end_to_end_s", "queue_s", "lag_s"]
+BUSY_GENERATOR = 0.8  # of a CPU
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -76,10 +77,15 @@ class Summary(_Part):
     arrivals: str
     shape: str | None
     offered_per_second: Annotated[float, Field(ge=0)]  # that came due, sent or not
-    # CPU seconds of a wall second, of the busiest process: near 1 the generator, not the fleet, is what was measured.
+    # CPU seconds of a wall second, of the busiest process.
     generator_cpu_share: Annotated[float, Field(ge=0)]
     groups: list[Group]
     totals: Counters
+
+    @property
+    def generator_is_busy(self) -> bool:
+        """Whether the generator, and not the fleet, may be what was measured."""
+        return self.generator_cpu_share > BUSY_GENERATOR
 
     @classmethod
     def read(cls, path: Path) -> Summary:

@@ -10,8 +10,6 @@ from loadtests.generator.options import LoadOptions
 from loadtests.generator.tally import Tally
 from loadtests.summary import Counters, Summary
 
-BUSY = 0.8  # of a CPU
-
 
 class Collector:
     """One test's."""
@@ -60,7 +58,7 @@ def doubts(summary: Summary) -> list[str]:
         found.append(f"{unknown} requests were still in flight when the test ended: --stop-timeout gives them longer")
     if totals.unsent:
         found.append(f"{totals.unsent} requests were due and not sent: --max-in-flight, or more processes")
-    if summary.generator_cpu_share > BUSY:
+    if summary.generator_is_busy:
         share = summary.generator_cpu_share
         found.append(f"a process of the load took {share:.0%} of a CPU: --processes or more workers share the work")
     return found

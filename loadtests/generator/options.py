@@ -15,8 +15,8 @@ from locust.argument_parser import LocustArgumentParser
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from loadtests.shapes import SHAPES
-from loadtests.traffic.arrivals import KINDS
-from loadtests.traffic.lengths import LENGTHS
+from loadtests.traffic.arrivals import KINDS, Kind
+from loadtests.traffic.lengths import LENGTHS, Mix
 
 CLOSED = "closed"
 SET_ONCE = ("shape", "trace", "summary")
@@ -109,13 +109,13 @@ class LoadOptions(BaseModel):
 
     modalities: str = ""
     model: str = ""
-    lengths: Literal["short", "chat", "long-prompts"] = "short"
+    lengths: Mix = "short"
     max_tokens: Annotated[Count | None, Maybe] = None
     ignore_eos: bool = False
     inputs: Annotated[Path | None, Maybe] = None
     deadline: Annotated[Positive | None, Maybe] = None
     seed: Annotated[int | None, Maybe] = None
-    arrivals: Literal["poisson", "bursts", "diurnal", "closed"] = "poisson"
+    arrivals: Kind | Literal["closed"] = "poisson"
     per_user: Positive = 1.0
     burst_size: Annotated[float, Field(ge=1)] = 8.0
     day: Positive = 600.0

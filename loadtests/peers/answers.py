@@ -34,6 +34,20 @@ async def streamed(
     return Answer(stream.started, stream.first_text, time.perf_counter(), stream.tokens)
 
 
+async def streamed_completion(url: str, model: str, job: Job) -> Answer:
+    """One streamed completion of the gateway, or of another server that knows `ignore_eos`. Raises StreamFailed."""
+    body = {
+        "model": model,
+        "prompt": job.prompt,
+        "max_tokens": job.output_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    return await streamed(f"{url}/v1/completions", body, job)
+
+
 async def whole(url: str, body: dict[str, Any], job: Job, count: Callable[[bytes], int]) -> Answer:
     """One answer that is seen at its end alone; `count` reads its tokens. Raises ServerFailed."""
     started = time.perf_counter()

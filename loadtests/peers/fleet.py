@@ -9,7 +9,7 @@ import psutil
 import yaml
 
 from loadtests.client import Answer
-from loadtests.peers.answers import streamed
+from loadtests.peers.answers import streamed_completion
 from loadtests.peers.server import cpu_by_role, descendants, free_port
 from loadtests.workload import Job
 from services.fleet import FleetState, down, up
@@ -98,16 +98,7 @@ class Fleet(BenchFleet):
         return {}
 
     async def send(self, job: Job) -> Answer:
-        body = {
-            "model": NAME,
-            "prompt": job.prompt,
-            "max_tokens": job.output_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return await streamed(f"{self.url}/v1/completions", body, job)
+        return await streamed_completion(self.url, NAME, job)
 
 
 def _role(command: str) -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from loadtests.client import Answer
-from loadtests.peers.answers import streamed, whole
+from loadtests.peers.answers import streamed, streamed_completion, whole
 from loadtests.peers.text_server import VenvServer
 from loadtests.peers.venvs import peer_venv
 from loadtests.workload import Job
@@ -82,16 +82,7 @@ class VllmCpu(VenvServer):
         self._run_in_venv("vllm", *arguments, ready_path="/health", environment=environment)
 
     async def send(self, job: Job) -> Answer:
-        body = {
-            "model": VLLM_MODEL,
-            "prompt": job.prompt,
-            "max_tokens": job.output_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return await streamed(f"{self._url}/v1/completions", body, job)
+        return await streamed_completion(self._url, VLLM_MODEL, job)
 
 
 class PlainFastAPI(VenvServer):

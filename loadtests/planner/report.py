@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table as RichTable
 
 from loadtests.planner import thinning
 from loadtests.planner.outcome import ratio
@@ -17,6 +15,7 @@ from loadtests.planner.plan import Plan, Service
 from loadtests.planner.plots import charts
 from loadtests.planner.results import ATTAINMENT_ERROR, DEVICE_HOURS_ERROR, TIME_ERROR, Fixed, Result
 from loadtests.planner.search import Found
+from loadtests.tables import Row, Table
 
 ROWS = 24  # of the table of a plan's course
 FIXED, FIXED_COST, OVER_FIXED = (
@@ -24,28 +23,6 @@ FIXED, FIXED_COST, OVER_FIXED = (
     "its device-hours, cost",
     "device-hours over its",
 )
-Row = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    title: str
-    head: Row
-    rows: Sequence[Row]
-
-    @property
-    def markdown(self) -> str:
-        lines = [self.head, ("---",) * len(self.head), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-    @property
-    def rich(self) -> RichTable:
-        table = RichTable(title=self.title, title_justify="left")
-        for name in self.head:
-            table.add_column(name, overflow="fold")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
 
 
 def overview(results: Sequence[Result]) -> Table:
@@ -171,7 +148,7 @@ def write(plan: Plan, results: Sequence[Result], folder: Path) -> Path:
     """plan.md, plan.json and the charts; returns the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"# {plan.name}", "", f"{plan.hours:g} h of traffic, simulated by `python -m loadtests.planner`.", ""]
-    lines += [thinning_notes(), "", f"## {overview(results).title}", "", overview(results).markdown, ""]
+    lines += [thinning_notes(), "", overview(results).section]
     for result in results:
         table = course(result)
         lines += [f"## {result.service.name}", "", *notes(result), ""]

@@ -34,8 +34,8 @@ from rich.console import Console
 
 from loadtests.planner.measured import Measurements, Point
 from loadtests.planner.plan import Load, PlanError, read
-from loadtests.planner.report import Table
 from loadtests.planner.steady import SteadyRun
+from loadtests.tables import Table
 
 THROUGHPUT_ERROR = 0.15
 TIME_ERROR = 0.30

@@ -10,19 +10,18 @@ CASTALIA_API_KEY.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
-from rich.table import Table
 
 from loadtests.objectives import Objective, Objectives
 from loadtests.release import load
-from loadtests.release.gate import HOT_GENERATOR
 from loadtests.release.load import Load, LoadFailed
+from loadtests.tables import Row, Table
+from loadtests.traffic.lengths import LENGTHS
 
 MOST_PROBES = 20  # a factor of a million from the start to the end
 USUAL = Objective(time_to_first_s=2.0, end_to_end_s=30.0)
@@ -123,7 +122,7 @@ def prober(options: argparse.Namespace, modality: str, model: str, objective: Ob
             units_per_second=group.units / summary.seconds,
             time_to_first_p95_s=times.get("time_to_first_s"),
             end_to_end_p95_s=times.get("end_to_end_s"),
-            is_limited=summary.generator_cpu_share > HOT_GENERATOR,
+            is_limited=summary.generator_is_busy,
             kept=group.good / due >= options.goodput,
         )
 
@@ -154,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LoadFailed as error:
         Console(stderr=True, soft_wrap=True).print(str(error), markup=False, style="red")
         raise SystemExit(2) from None
-    console.print(table(found))
+    console.print(table(found).rich)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text("[" + ",\n".join(each.model_dump_json(indent=1) for each in found) + "]\n")
@@ -164,13 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def table(found: Sequence[Capacity]) -> Table:
-    shown = Table("model", "modality", "holds, requests/s", "missed at", "units/s then", "p95 first, s", "p95 end, s")
+    head = ("model", "modality", "holds, requests/s", "missed at", "units/s then", "p95 first, s", "p95 end, s")
+    rows: list[Row] = []
     for each in found:
         at = next((probe for probe in each.probes if probe.per_second == each.per_second), None)
         times = (None, None, None) if at is None else (at.units_per_second, at.time_to_first_p95_s, at.end_to_end_p95_s)
         cells = (each.per_second, each.missed_at, *times)
-        shown.add_row(each.model, each.modality, *("none" if cell is None else f"{cell:.3g}" for cell in cells))
-    return shown
+        rows.append((each.model, each.modality, *("none" if cell is None else f"{cell:.3g}" for cell in cells)))
+    return Table("", head, rows)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,8 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_asked,
         help="as chat:smollm2-135m-instruct, image:digits-gan",
     )
-    url = os.environ.get("CASTALIA_URL", "http://127.0.0.1:8000")
-    add("--url", default=url, help=f"of the gateway [CASTALIA_URL, else {url}]")
+    load.add_url(parser)
     add("--goodput", type=_share, default=0.95, help="share of requests to be answered within the objectives [0.95]")
     add(
         "--time-to-first",
@@ -197,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--end-to-end", type=_positive, help="an objective: seconds to the end of an answer [30, if none is given]")
     add(
         "--lengths",
-        choices=("short", "chat", "long-prompts"),
+        choices=list(LENGTHS),
         default="short",
         help="of prompts and answers of text [short]",
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,15 +16,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from loadtests.release import load, profile
 from loadtests.release.load import LoadFailed
 from loadtests.release.profile import Profile, ProfileError
 from loadtests.release.verdict import Figure, judge
-from loadtests.summary import Summary
+from loadtests.summary import BUSY_GENERATOR, Summary
+from loadtests.tables import Row, Table
 
-HOT_GENERATOR = 0.8  # of a core, above which the load generator may be what was measured
 RUNS = TypeAdapter(dict[str, Summary])
 
 
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console(stderr=True, soft_wrap=True).print(str(error), markup=False, style="red")
         raise SystemExit(2) from None
     figures = judge(wanted, runs, baseline)
-    console.print(table(figures))
+    console.print(table(figures).rich)
     if options.out is not None:
         write_runs(options.out / "runs.json", runs)
         (options.out / "report.md").write_text(markdown(options.profile, wanted, runs, figures))
@@ -88,42 +86,42 @@ def run_all(wanted: Profile, url: str, out: Path | None, console: Console) -> di
 def _check(stage: str, summary: Summary) -> None:
     if not summary.totals.sent:
         raise CannotJudge(f"stage {stage}: nothing was sent in {summary.seconds:.0f} s")
-    if (share := summary.generator_cpu_share) > HOT_GENERATOR:
+    if summary.generator_is_busy:
         raise CannotJudge(
-            f"stage {stage}: the load generator took {share:.0%} of a core, of at most {HOT_GENERATOR:.0%}, so that it "
-            f"may be what was measured: give the stage's load more `processes`, or run it elsewhere"
+            f"stage {stage}: the load generator took {summary.generator_cpu_share:.0%} of a core, of at most "
+            f"{BUSY_GENERATOR:.0%}, so that it may be what was measured: give the stage's load more `processes`, or "
+            f"run it elsewhere"
         )
 
 
 def table(figures: Sequence[Figure]) -> Table:
-    shown = Table("stage", "modality", "figure", "got", "bound", "last accepted", "", "reason")
-    for each in figures:
-        mark = "[green]kept[/]" if each.passed else "[red]missed[/]"
-        shown.add_row(*_cells(each)[:-2], mark, each.reason)
-    return shown
+    head = ("stage", "modality", "figure", "got", "bound", "last accepted", "kept", "reason")
+    return Table("", head, [_cells(each) for each in figures])
+
+
+def loads(runs: Mapping[str, Summary]) -> Table:
+    rows: list[Row] = []
+    for stage, run in runs.items():
+        units = sum(group.units for group in run.groups) / run.seconds if run.seconds else 0.0
+        answered = f"{run.totals.answered} of {run.totals.sent + run.totals.unsent}"
+        rows.append(
+            (stage, f"{run.offered_per_second:.2f}", answered, f"{units:.1f}", f"{run.generator_cpu_share:.0%}")
+        )
+    return Table("", ("stage", "requests/s", "answered", "units/s", "load generator's CPU"), rows)
 
 
 def markdown(name: str, wanted: Profile, runs: Mapping[str, Summary], figures: Sequence[Figure]) -> str:
     first = next(iter(runs.values()))
     lines = [f"# Load test: {name}", "", wanted.description.strip(), ""]
     lines += [f"`castalia loadtest --profile {name}`, {first.started:%Y-%m-%d %H:%M} UTC.", ""]
-    lines += ["| stage | modality | figure | got | bound | last accepted | kept | reason |", "|" + "---|" * 8]
-    lines += ["| " + " | ".join(_cells(each)) + " |" for each in figures]
-    lines += ["", "| stage | requests/s | answered | units/s | load generator's CPU |", "|" + "---|" * 5]
-    for stage, run in runs.items():
-        units = sum(group.units for group in run.groups) / run.seconds if run.seconds else 0.0
-        answered = f"{run.totals.answered} of {run.totals.sent + run.totals.unsent}"
-        lines.append(
-            f"| {stage} | {run.offered_per_second:.2f} | {answered} | {units:.1f} | {run.generator_cpu_share:.0%} |"
-        )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, table(figures).markdown, "", loads(runs).markdown]) + "\n"
 
 
-def _cells(each: Figure) -> list[str]:
+def _cells(each: Figure) -> Row:
     bound = "" if each.bound is None else f"{'≥' if each.is_least else '≤'} {each.bound:g}"
     before = "" if each.before is None else f"{each.before:.4g}"
     kept = "yes" if each.passed else "no"
-    return [each.stage, each.modality, each.name, f"{each.got:.4g}", bound, before, kept, each.reason]
+    return (each.stage, each.modality, each.name, f"{each.got:.4g}", bound, before, kept, each.reason)
 
 
 def read_runs(path: Path) -> dict[str, Summary]:
@@ -147,8 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--profile", default="release", help=f"{', '.join(profile.names())}, or a YAML file like them [release]")
-    url = os.environ.get("CASTALIA_URL", "http://127.0.0.1:8000")
-    add("--url", default=url, help=f"of the gateway [CASTALIA_URL, else {url}]")
+    load.add_url(parser)
     add("--baseline", type=Path, help="the last accepted run [castalia-loadtest-PROFILE.json in this folder]")
     add("--accept", action="store_true", help="keep this run as the last accepted one, if it passes")
     add("--out", type=Path, help="folder for report.md, runs.json, and Locust's HTML and CSV of each stage")

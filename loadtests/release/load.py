@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loadtests.objectives import Objectives
 from loadtests.summary import Summary
+from loadtests.traffic.arrivals import Kind
+from loadtests.traffic.lengths import Mix
+from services.cli.context import DEFAULT_URL
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 POLL_S = 0.5
@@ -40,10 +45,10 @@ class Load(BaseModel):
     seconds: Positive = 60.0
     modalities: str = ""
     model: str = ""
-    lengths: Literal["short", "chat", "long-prompts"] = "short"
+    lengths: Mix = "short"
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     ignore_eos: bool = False
-    arrivals: Literal["poisson", "bursts", "diurnal"] = "poisson"
+    arrivals: Kind = "poisson"
     burst_size: Positive | None = None
     shape: Literal["ramp", "step", "spike", "soak"] | None = None
     deadline: Positive | None = None
@@ -82,6 +87,11 @@ class Load(BaseModel):
                 yield f"--{name}={value}"
         if self.ignore_eos:
             yield "--ignore-eos"
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    url = os.environ.get("CASTALIA_URL", DEFAULT_URL)
+    parser.add_argument("--url", default=url, help=f"of the gateway [CASTALIA_URL, else {url}]")
 
 
 def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadtests.release.profile import Bounds, Profile, Stage
 from loadtests.summary import Counters, Group, Summary
@@ -72,17 +72,8 @@ def _of_stage(
         last = {} if before is None else {each.name: each for each in _figures(stage.name, modality, bounds, before)}
         for figure in _figures(stage.name, modality, bounds, runs[stage.name]):
             past = last.get(figure.name)
-            yield Figure(
-                figure.stage,
-                modality,
-                figure.name,
-                figure.got,
-                figure.bound,
-                figure.is_least,
-                figure.noise,
-                None if past is None or math.isnan(past.got) else past.got,
-                tolerance,
-            )
+            got_before = None if past is None or math.isnan(past.got) else past.got
+            yield replace(figure, before=got_before, tolerance=tolerance)
 
 
 def _figures(stage: str, modality: str, bounds: Bounds, summary: Summary) -> Iterator[Figure]:

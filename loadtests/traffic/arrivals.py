@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
+from typing import Literal, get_args
 
 # Due times in seconds of the test's clock, none before the given one.
 Arrivals = Callable[[Random, float, float], Iterator[float]]
@@ -55,7 +56,8 @@ def day_curve(day: float) -> float:
 
 PEAK = 1.55  # at four in the afternoon
 
-KINDS = ("poisson", "bursts", "diurnal")
+Kind = Literal["poisson", "bursts", "diurnal"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def arrivals_of(kind: str, *, burst_size: float, day_s: float) -> Arrivals:

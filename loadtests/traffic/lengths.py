@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from statistics import NormalDist
+from typing import Literal
 
 _NORMAL = NormalDist()
 
@@ -72,7 +73,8 @@ class Draw:
 SURE = 0.6  # prompts are made of words, and their tokens are guessed: this share of the room is filled at most
 TEMPLATE = 32
 
-LENGTHS: Mapping[str, Lengths] = {
+Mix = Literal["short", "chat", "long-prompts"]
+LENGTHS: Mapping[Mix, Lengths] = {
     # The means of Alpaca and of ShareGPT: Kwon et al. 2023, Efficient memory management ... (vLLM), section 6.1.
     "short": Lengths(
         LogNormal.of_mean(19, sigma=0.7, low=4, high=256), LogNormal.of_mean(58, sigma=0.7, low=4, high=256)

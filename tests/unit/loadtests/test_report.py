@@ -11,7 +11,8 @@ from loadtests.images import FORWARD_ROWS, LOW, SATURATED, ImageFigures, LoadFig
 from loadtests.in_process import Rates
 from loadtests.over_http import Served
 from loadtests.peers.image_servers import ONE_BY_ONE, REQUEST_LEVEL, STEP_LEVEL
-from loadtests.report import FLEET, SERVE, STATIC, Results, ratio, targets, write
+from loadtests.peers.transformers_serve import TransformersServe
+from loadtests.report import FLEET, STATIC, Results, ratio, targets, write
 
 
 def served(rate: float) -> Served:
@@ -35,7 +36,7 @@ def results() -> Results:
         mixed_decoded=[40.0, 20.0, 42.0],
         alone=[12.0, 6.0, 13.0],
     )
-    http = {FLEET: served(700), STATIC: served(200), SERVE: served(800)}
+    http = {FLEET: served(700), STATIC: served(200), TransformersServe.name: served(800)}
     return Results(in_process={"GPT-2 14M": rates}, over_http={"GPT-2 14M": {16: http, 64: http}}, seconds=120)
 
 
