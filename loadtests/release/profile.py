@@ -36,7 +36,7 @@ class Bounds(_Part):
     """Of a modality's requests in one load. Shares are of all that came due.
 
     `goodput`: at least so many are answered within the objectives. `error_budget`: at most so many fail, are cut off,
-    are not sent, or end at their deadline. `refused`: at most so many are told to come again.
+    are not sent, do not end, or end at their deadline. `refused`: at most so many are told to come again.
     """
 
     goodput: Share | None = None

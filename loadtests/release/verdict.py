@@ -80,7 +80,7 @@ def _figures(stage: str, modality: str, bounds: Bounds, summary: Summary) -> Ite
     groups = summary.groups if modality == ALL else summary.of(modality)
     counts = Counters.total(group.counters for group in groups)
     due = counts.sent + counts.unsent
-    broken = counts.failed + counts.truncated + counts.late + counts.unsent
+    broken = counts.failed + counts.truncated + counts.late + counts.unsent + counts.in_flight
     shares = (
         ("goodput", counts.good, bounds.goodput, True),
         ("error budget", broken, bounds.error_budget, False),

@@ -98,7 +98,7 @@ def test_a_star_bounds_all_modalities_together(wanted: Profile) -> None:
     stage = wanted.stages[0]
     all_of = wanted.model_copy(update={"stages": [stage.model_copy(update={"bounds": {"*": stage.bounds["chat"]}})]})
     run = summary()
-    cut_off = run.groups[0].model_copy(update={"modality": "image", "truncated": 10, "good": 80})
+    cut_off = run.groups[0].model_copy(update={"modality": "image", "answered": 87, "truncated": 10, "good": 80})
     found = missed(all_of, run.model_copy(update={"groups": [*run.groups, cut_off]}))
     assert {name: figure.got for name, figure in found.items()} == {"goodput": 175 / 200, "error budget": 10 / 200}
 
@@ -107,6 +107,13 @@ def test_requests_that_the_generator_could_not_send_count_against_the_error_budg
     run = summary()
     unsent = run.groups[0].model_copy(update={"unsent": 10})
     assert "error budget" in missed(wanted, run.model_copy(update={"groups": [unsent]}))
+
+
+def test_requests_that_never_end_count_against_the_error_budget(wanted: Profile) -> None:
+    run = summary()
+    hung = run.groups[0].model_copy(update={"answered": run.groups[0].answered - 5})
+    assert hung.counters.in_flight == 5
+    assert "error budget" in missed(wanted, run.model_copy(update={"groups": [hung]}))
 
 
 Runs = Callable[[Load], Summary]
