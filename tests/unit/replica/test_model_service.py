@@ -194,21 +194,31 @@ async def test_stopping_ends_open_calls_with_an_error() -> None:
     assert last.status == 500
 
 
-async def test_many_streams_are_each_sent_less_often_than_one_alone() -> None:
+async def test_many_streams_are_each_sent_less_often_than_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message costs as much as some tokens: their number a second is what is bounded."""
+    pauses: list[float] = []
+    real_sleep = asyncio.sleep
 
-    async def messages(host: ModelService, seconds: float) -> int:
-        count = 0
-        async with aclosing(host.stream(call(ENDLESS, flush_s=0.01))) as stream:
-            until_s = asyncio.get_running_loop().time() + seconds
-            async for _ in stream:
-                count += 1
-                if asyncio.get_running_loop().time() > until_s:
-                    break
-        return count
+    async def sleep(seconds: float) -> None:
+        """No time passes, but for other tasks' turns."""
+        if seconds > 0:
+            pauses.append(seconds)
+        await real_sleep(0)
+
+    async def read(host: ModelService, together: asyncio.Barrier) -> None:
+        async with aclosing(host.stream(call(ENDLESS, flush_s=60.0))) as stream:
+            await anext(stream)
+            await together.wait()
+            for _ in range(4):
+                await anext(stream)
+            await together.wait()
 
     async with running(loaded(sampler=FakeSampler(max_batch_size=64))) as host:
-        alone = await messages(host, 0.5)
-        crowd = await asyncio.gather(*(messages(host, 0.5) for _ in range(40)))
-    assert max(crowd) < alone / 2
-    assert min(crowd) > 3
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await read(host, asyncio.Barrier(1))
+        alone, pauses[:] = list(pauses), []
+        together = asyncio.Barrier(40)
+        await asyncio.gather(*(read(host, together) for _ in range(40)))
+    assert alone
+    assert max(alone) <= 60
+    assert 4 * 60 < min(pauses) <= max(pauses) <= 5 * 60, "40 streams share the messages of 8"
