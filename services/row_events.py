@@ -33,6 +33,7 @@ class Gather:
         self._encode = encode
         self._report = report
         self._events: list[RowEvent] = []
+        self._started: set[int] = set()  # rows that were said to have
         self._last: dict[int, int] = {}  # where each row's last event is
 
     def add(self, batch: Sequence[Output]) -> None:
@@ -40,9 +41,10 @@ class Gather:
             self._add(output)
 
     def _add(self, output: Output) -> None:
-        if output.queued_s is not None:
-            self._append(output.row, Started(output.queued_s))
         if output.chunk is not None:
+            if output.queued_s is not None and output.row not in self._started:
+                self._started.add(output.row)
+                self._append(output.row, Started(output.queued_s))
             chunk = output.chunk.chunk if isinstance(output.chunk, Preview) else output.chunk
             self._append(output.row, self._encode(chunk))
         if output.finish_reason is not None and (end := self._end(output)) is not None:

@@ -249,10 +249,9 @@ class Engine:
         reason: FinishReason | None = None,
         error: EngineError | None = None,
     ) -> None:
-        queued_s = None
-        if chunk is not None and row.started_at is not None and not row.delivered:
+        queued_s = None if row.started_at is None else row.started_at - row.submitted_at
+        if chunk is not None and not row.delivered:
             row.delivered = True
-            queued_s = row.started_at - row.submitted_at
             row.group.model.counters.first_chunk(self.clock() - row.submitted_at)
         self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error, queued_s))
 

@@ -20,8 +20,8 @@ class Output:
     """What a row delivers. Each row's last output, and no other, has a `finish_reason`; it may carry a chunk too.
 
     `error` is set if and only if the reason is ERROR: `RowFailed` (its `__cause__` is what the sampler raised),
-    `DeviceFailure`, or another `EngineError` that ended the row. `queued_s`, seconds in the queue, is of a row's first
-    chunk alone.
+    `DeviceFailure`, or another `EngineError` that ended the row. `queued_s` is how many seconds the row
+    waited in the queue; None of one that never ran.
     """
 
     request: int  # the engine's id of the submission

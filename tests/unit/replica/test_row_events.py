@@ -195,8 +195,8 @@ async def test_what_is_slow_to_encode_is_sent_output_by_output() -> None:
 
 
 async def test_a_row_is_said_to_have_started_before_its_first_piece() -> None:
-    first = Output(0, 0, "a", None, 1.0, queued_s=0.5)
-    assert await collect(Script([first, piece(0, "b"), end(0, FinishReason.STOP)]), flush_s=None) == [
+    pieces = [Output(0, 0, text, None, 1.0, queued_s=0.5) for text in "ab"]
+    assert await collect(Script(pieces, [end(0, FinishReason.STOP)]), flush_s=None) == [
         [
             RowEvent(0, Accepted(1)),
             RowEvent(0, Started(0.5)),
