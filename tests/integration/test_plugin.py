@@ -19,14 +19,14 @@ def test_an_operator_s_own_sampler_streams_previews_and_refuses_by_name(local_fl
                 prompt="",
                 stream=True,
                 partial_images=3,
-                extra_body={"steps": 100, "seed": 5, "temperature": 0.8},
+                extra_body={"steps": 1000, "seed": 5, "temperature": 0.8},
             )
         )
         *previews, last = events
         assert [event.type for event in previews] == ["image_generation.partial_image"] * 3
         assert last.type == "image_generation.completed"
         whole = client.images.generate(
-            model="ising", prompt="", extra_body={"steps": 100, "seed": 5, "temperature": 0.8}
+            model="ising", prompt="", extra_body={"steps": 1000, "seed": 5, "temperature": 0.8}
         )
     assert whole.data is not None
     assert whole.data[0].b64_json == last.b64_json
