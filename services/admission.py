@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.engine.backlog import Waiting as EngineWaiting
+from services.engine.contract import Params, steps_of
 from services.engine.stats import ModelStats
 from shared.calls import Call
 from shared.prediction import LONGEST_RETRY_S, UNSEEN, Load, Pace, Share, Waiting, predict, retry_after_s
@@ -26,10 +27,10 @@ class Queue(Protocol):
 
 @dataclass(slots=True)
 class _Bounds:
-    """Fading sums over requests: their costs, those of their longest rows, and the bounds that they alone gave."""
+    """Fading sums over requests: their costs, their longest rows' steps, and the bounds that they alone gave."""
 
     costs: float = 0.0
-    longest: float = 0.0
+    steps: float = 0.0
     bounds: float = 0.0
 
 
@@ -40,14 +41,14 @@ class Admission:
         self._queue = queue
         self._bounds: dict[str, _Bounds] = {}
 
-    def check(self, call: Call, costs: Sequence[float], *, left_s: float | None, max_wait_s: float) -> None:
-        """`costs` are of the request's rows, `left_s` is until its deadline, in seconds. Raises Overloaded."""
+    def check(self, call: Call, rows: Sequence[Params], *, left_s: float | None, max_wait_s: float) -> None:
+        """`left_s` is until the request's deadline, in seconds. Raises Overloaded."""
         stats = self._queue.stats().get(call.model)
         if stats is None:
             return
         share = Share(int(call.priority), call.tenant, call.weight)
         prediction = predict(
-            load_of(self._queue, call.model, stats), pace_of(stats), share, cost=sum(costs), row_cost=max(costs)
+            load_of(self._queue, call.model, stats), pace_of(stats), share, cost=_cost(rows), steps=_steps(rows)
         )
         if prediction is not None:
             prediction.check(deadline_s=left_s, max_wait_s=max_wait_s)
@@ -59,14 +60,14 @@ class Admission:
         seconds = pace.seconds(excess)
         return LONGEST_RETRY_S if seconds is None else retry_after_s(seconds)
 
-    def learn(self, model: str, *, bound: float, costs: Sequence[float]) -> None:
-        """A request whose bound is known turned out to have rows of these costs."""
+    def learn(self, model: str, rows: Sequence[Params], *, bound: float) -> None:
+        """A request whose bound is known turned out to have these rows."""
         if bound <= 1.0:  # one unit is as exact as it gets; many such must not make the rest forgotten
             return
         seen = self._bounds.setdefault(model, _Bounds())
         keep = 1 - 1 / EXACT_MEMORY
-        seen.costs = keep * seen.costs + sum(costs)
-        seen.longest = keep * seen.longest + max(costs)
+        seen.costs = keep * seen.costs + _cost(rows)
+        seen.steps = keep * seen.steps + _steps(rows)
         seen.bounds = keep * seen.bounds + bound
 
     def pace(self, model: str, stats: ModelStats) -> Pace:
@@ -74,12 +75,21 @@ class Admission:
         seen = self._bounds.get(model)
         if seen is None:
             return pace_of(stats)
-        return replace(pace_of(stats), exact=seen.costs / seen.bounds, exact_row=seen.longest / seen.bounds)
+        return replace(pace_of(stats), exact=seen.costs / seen.bounds, exact_steps=seen.steps / seen.bounds)
+
+
+def _cost(rows: Sequence[Params]) -> float:
+    return sum(row.cost for row in rows)
+
+
+def _steps(rows: Sequence[Params]) -> float:
+    """Of the longest row: rows run beside each other."""
+    return max(steps_of(row) for row in rows)
 
 
 def pace_of(stats: ModelStats) -> Pace:
     pace = stats.pace
-    return Pace(pace.units_per_second, pace.seconds_per_unit, pace.used)
+    return Pace(pace.units_per_second, pace.seconds_per_step, pace.used)
 
 
 def load_of(queue: Queue, model: str, stats: ModelStats) -> Load:

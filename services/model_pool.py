@@ -147,6 +147,7 @@ class ModelPool:
     async def _load(self, slot: ModelSlot) -> None:
         try:
             folder = await asyncio.to_thread(self._resolve, slot.config.source)
+            log.info("weights of model %s are verified", slot.config.id)
             slot.weight_bytes = await asyncio.to_thread(_weight_bytes, folder)
             await self._predecessor_left(slot)
             await self._load_from(folder, slot)
@@ -173,7 +174,9 @@ class ModelPool:
 
     async def _fill_room(self, folder: Path, slot: ModelSlot) -> None:
         slot.began_at = self._clock()
-        loaded = await asyncio.to_thread(self._loader(slot.family), slot.config, folder)
+        load = self._loader(slot.family)
+        log.info("family %s is imported", slot.family)
+        loaded = await asyncio.to_thread(load, slot.config, folder)
         slot.memory = loaded.memory
         if self._hosts(slot) and loaded.memory <= self._free:
             await self._registry.register(slot.config.id, loaded.sampler)

@@ -189,10 +189,9 @@ class ModelService:
             raise Overloaded(message, retry_after=retry_after_s(wait_s))
 
     def _submit(self, call: Call, rows: Sequence[Params], deadline: float | None) -> Submission:
-        costs = [row.cost for row in rows]
-        self._learn(call, costs)
+        self._learn(call, rows)
         left_s = None if deadline is None else deadline - time.monotonic()
-        self._admission.check(call, costs, left_s=left_s, max_wait_s=self._config.max_wait_s)
+        self._admission.check(call, rows, left_s=left_s, max_wait_s=self._config.max_wait_s)
         priority = int(call.priority)
         try:
             return self._engine.submit(
@@ -204,11 +203,11 @@ class ModelService:
         except EngineUnhealthy:
             raise Overloaded("This replica is being replaced.", retry_after=1.0) from None
 
-    def _learn(self, call: Call, costs: Sequence[float]) -> None:
+    def _learn(self, call: Call, rows: Sequence[Params]) -> None:
         slot = self._pool.slots.get(call.model)
         if slot is not None and slot.loaded is not None:
             bound = slot.config.cost_bound(call.body, slot.loaded.limits)
-            self._admission.learn(call.model, bound=bound, costs=costs)
+            self._admission.learn(call.model, rows, bound=bound)
 
 
 def _share(call: Call) -> Share:

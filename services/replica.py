@@ -9,6 +9,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+import structlog
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
@@ -24,6 +25,8 @@ from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 from shared.events import RowEvent
 from shared.reports import ReplicaReport
+
+log = structlog.get_logger(__name__)
 
 
 def bound_devices(limit: int) -> None:
@@ -41,6 +44,7 @@ class ModelReplica:
         self._name = service
         self._settings = Settings()
         configure(self._settings.log_level)
+        log.info("replica_starting", service=service)
         self._service: ModelService | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:

@@ -46,16 +46,16 @@ class Pace:
     """How fast a model has been of late, where it runs. None: it has not been seen yet.
 
     `units_per_second` is of all rows together, over the time in which some row had to wait: what a queue drains at.
-    `seconds_per_unit` is what one row took from its start to its end. `used` is the work done over the cost, of rows
-    that ended well. `exact` is the cost of a request over the bound that the request alone gives; `exact_row` is that
-    of its longest row.
+    `seconds_per_step` is what a running row takes for each step that it was predicted to take. `used` is the work done
+    over the cost, of rows that ended well. `exact` is the cost of a request over the bound that the request alone
+    gives; `exact_steps` are the steps of its longest row over that bound.
     """
 
     units_per_second: float | None = None
-    seconds_per_unit: float | None = None
+    seconds_per_step: float | None = None
     used: float | None = None
     exact: float | None = None
-    exact_row: float | None = None
+    exact_steps: float | None = None
 
     def work(self, cost: float) -> float:
         """What so much cost turns out to be, in units, going by rows of late."""
@@ -105,8 +105,7 @@ class Prediction:
     def check(self, *, deadline_s: float | None, max_wait_s: float) -> None:
         """Raises Overloaded if the answer would come too late, or wait too long; it says when it would not."""
         total_s = MARGIN * (self.wait_s + self.service_s)
-        # What starts at once is let try: its cost is a bound that most answers do not reach.
-        if deadline_s is not None and self.wait_s > 0 and total_s > deadline_s:
+        if deadline_s is not None and total_s > deadline_s:
             message = (
                 f"The answer is predicted to take up to {total_s:.3g} seconds, {MARGIN * self.wait_s:.3g} of them "
                 f"waiting; the request's deadline is in {deadline_s:.3g}."
@@ -117,15 +116,15 @@ class Prediction:
             raise Overloaded(message, retry_after=retry_after_s(self.wait_s - max_wait_s))
 
 
-def predict(load: Load, pace: Pace, share: Share, *, cost: float, row_cost: float) -> Prediction | None:
-    """When a request of so much cost in all, and in its longest row, would be done; None where that is not known.
+def predict(load: Load, pace: Pace, share: Share, *, cost: float, steps: float) -> Prediction | None:
+    """When a request of so much cost, whose longest row takes so many steps, would be done; None if that is not known.
 
     Nothing is predicted of an idle model: a pace that was learned under load must not keep it idle.
     """
     if load.is_idle:
         return None
     wait_s = pace.seconds(_waits_for(load, cost_ahead(load.waiting, share, cost)))
-    return None if wait_s is None else Prediction(wait_s, pace.work(row_cost) * (pace.seconds_per_unit or 0.0))
+    return None if wait_s is None else Prediction(wait_s, steps * (pace.seconds_per_step or 0.0))
 
 
 def queue_wait_s(load: Load, pace: Pace) -> float | None:

@@ -137,7 +137,7 @@ async def streamed(url: str, body: dict[str, Any], letters: Callable[[list[bytes
 
 def speech_letters(events: list[bytes]) -> int:
     """How many steps' pieces are in OpenAI's events of speech. Raises StreamCut: the last one is missing."""
-    read = [json.loads(event) for event in events]
-    if read[-1]["type"] != "speech.audio.done":
+    read = [json.loads(event) for event in events if event != b"[DONE]"]
+    if not read or read[-1]["type"] != "speech.audio.done":
         raise StreamCut("the stream ended without speech.audio.done")
     return sum(len(event["audio"]) for event in read[:-1]) * 3 // 4 // len(PIECE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -28,7 +28,8 @@ ROLES = {  # what a command line holds, in the order of looking
 class BenchFleet:
     """A local fleet with one service of one model; `options` are the model's in models.yaml.
 
-    `service` and `settings` change the service's entry and the fleet's settings. Fleets of unlike names run together.
+    `service` and `settings` change the service's entry and the fleet's settings; `beside` are more services. Fleets of
+    unlike names run together.
     """
 
     model = NAME
@@ -41,6 +42,7 @@ class BenchFleet:
         *,
         name: str = NAME,
         service: Mapping[str, object] | None = None,
+        beside: Sequence[Mapping[str, object]] = (),
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self._name = name
@@ -52,7 +54,7 @@ class BenchFleet:
             "models": [{"id": NAME, **options}],
             **(service or {}),
         }
-        self._models.write_text(yaml.safe_dump({"services": [entry]}))
+        self._models.write_text(yaml.safe_dump({"services": [entry, *map(dict, beside)]}))
         local = {"host": "127.0.0.1", "port": free_port(), "log_level": "WARNING", "api_keys_file": None}
         self._settings = Settings().model_copy(update={**local, **(settings or {})})
         self._state: FleetState | None = None
@@ -61,6 +63,11 @@ class BenchFleet:
     def url(self) -> str:
         assert self._state is not None, "not started"
         return self._state.url
+
+    @property
+    def ray_logs(self) -> Path:
+        assert self._state is not None, "not started"
+        return Path(self._state.folder) / "ray" / "session_latest" / "logs"
 
     def start(self) -> None:
         self._state = up(self._models, name=self._name, settings=self._settings, on_progress=lambda _: None)

@@ -35,7 +35,7 @@ class Spec:
 
     @classmethod
     def of(cls, asked: Asked) -> Spec:
-        pace = Pace(units_per_second=1.0, seconds_per_unit=asked.alone_s * asked.capacity)
+        pace = Pace(units_per_second=1.0, seconds_per_step=asked.alone_s * asked.capacity)
         return cls(asked.speeds, pace, asked.max_wait_s, asked.deadline_s, asked.rates.overhead_s)
 
 
@@ -85,7 +85,7 @@ class Replica:
         """As services/admission.py does; a request that need not wait is never refused."""
         if not self._queue:
             return False
-        prediction = predict(self._load, self.spec.pace, SHARE, cost=request.work, row_cost=request.work)
+        prediction = predict(self._load, self.spec.pace, SHARE, cost=request.work, steps=request.work)
         if prediction is None:
             return False
         try:

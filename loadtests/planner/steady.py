@@ -7,7 +7,7 @@ busy of two random replicas, what one of many goes through depends on the load o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Literal
@@ -23,13 +23,15 @@ RETRY_S = 1.0  # after which a client of a closed loop that was refused comes ag
 CHUNK = 1024
 MOST = 16
 Arrivals = Literal["poisson", "even"]
+Recorded = tuple[float, float, float]  # a request: when in seconds, prompt and output in units
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
     """`per_second` requests, or so many `clients` of which each sends its next request when it has an answer.
 
-    What comes in the first `warm_s` counts for nothing.
+    Or the recorded `requests`, in the order of time, every one of which is simulated. What comes in the first `warm_s`
+    counts for nothing.
     """
 
     replicas: int
@@ -37,6 +39,7 @@ class Steady:
     warm_s: float = 0.0
     per_second: float = 0.0
     clients: int = 0
+    requests: Sequence[Recorded] = ()
     arrivals: Arrivals = "poisson"
     most: int = MOST
 
@@ -46,7 +49,7 @@ class Steady:
 
     @property
     def sampled(self) -> int:
-        return min(self.replicas, self.most)
+        return self.replicas if self.requests else min(self.replicas, self.most)
 
 
 @dataclass(slots=True)
@@ -67,19 +70,26 @@ class SteadyRun:
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
-        self._lengths = self.load.lengths(self._rng)
+        recorded = self.steady.requests
+        self._lengths = ((prompt, output) for _, prompt, output in recorded)
+        if not recorded:
+            self._lengths = self.load.lengths(self._rng)
         self._spec = Spec.of(self.load)
         self.ledger = Ledger(self.objectives, self._spec.overhead_s, bins=1)
         self._sample = Sample(self._spec, ended=self._end, refused=self._refuse, seed=self.seed)
         self._sample.resize(self.steady.sampled)
-        arrivals = self._clients() if self.steady.clients else self._open()
-        for at in arrivals:
+        for at in self._arrivals():
             self._sample.offer(self._request(at))
         self._sample.drain()
 
     @property
     def answered_per_second(self) -> float:
         return self._ended / self.steady.seconds * self.steady.replicas / self.steady.sampled
+
+    def _arrivals(self) -> Iterator[float]:
+        if self.steady.requests:
+            return (at for at, _, _ in self.steady.requests if at <= self.steady.end_s)
+        return self._clients() if self.steady.clients else self._open()
 
     def _open(self) -> Iterator[float]:
         at, rate = 0.0, self.steady.per_second * self.steady.sampled / self.steady.replicas

@@ -14,10 +14,14 @@ numbers here only show the form.
         "seen": {"answered_per_second": 11.9, "time_to_first_p95_s": 0.2, "end_to_end_p95_s": 2.5, "refused": 0}},
        {"replicas": 2, "clients": 64, "seconds": 60, "warm_s": 10,
         "seen": {"answered_per_second": 44.0, "time_to_first_p95_s": 0.9}},
+       {"replicas": 2, "trace": "requests.csv", "seconds": 60, "warm_s": 10,
+        "seen": {"answered_per_second": 23.1, "time_to_first_p95_s": 0.3}},
        {"replicas": 2, "summary": "load.json"}]}
 
-`arrivals` are "poisson" (the default) or "even". `seen` counts answers that ended between the warm-up and the end, and
-times of requests that were sent then. `summary` is a file that our load tests write: it stands for all but `replicas`.
+`arrivals` are "poisson" (the default) or "even". A `trace` has the very requests that were sent, as Locust's `--trace`
+replays them, so that both figures are of the same draw. `seen` counts answers that ended between the warm-up and the
+end, and times of requests that were sent then. `summary` is a file that our load tests write: it stands for all but
+`replicas`, and `trace` where there was one. `python -m loadtests.planner.measure` writes such a file of its own fleets.
 """
 
 from __future__ import annotations

@@ -38,6 +38,14 @@ class Params(Protocol):
     def cost(self) -> float: ...
 
 
+def steps_of(params: Params) -> float:
+    """How many steps the row is predicted to take: its `predicted_steps`, or as many as its cost where it has none.
+
+    A model whose steps do unlike amounts of work says both: a prompt is read in few steps, an answer takes one a token.
+    """
+    return float(getattr(params, "predicted_steps", params.cost))
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutput(Generic[ChunkT_co]):
     """What one quantum gave one row. A row with a `finish_reason` is not stepped again."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.engine.admission import check_room, row_costs
 from services.engine.backlog import Backlog, Share, Waiting
-from services.engine.contract import FinishReason, Params, Sampler, StepOutput
+from services.engine.contract import FinishReason, Params, Sampler, StepOutput, steps_of
 from services.engine.errors import DeviceFailure, EngineError, EngineUnhealthy, ModelBusy, RowFailed, UnknownModel
 from services.engine.rows import Group, Model, Output, Row, SortedRows
 from services.engine.stats import ModelCounters, ModelStats
@@ -136,7 +136,8 @@ class Engine:
         live = self._requests[request] = {}
         for index, (params, cost, key) in enumerate(zip(rows, costs, keys, strict=True)):
             ticket = hosted.order.enter(tenant=share.tenant, weight=share.weight, priority=share.priority, cost=cost)
-            row = live[index] = Row(request, index, params, cost, hosted.group(key), ticket, share, now, deadline)
+            group, steps = hosted.group(key), steps_of(params)
+            row = live[index] = Row(request, index, params, cost, group, ticket, share, now, deadline, steps)
             self._enter_queue(row)
         return request
 
@@ -221,19 +222,20 @@ class Engine:
         # To the end of the line; `_finish` takes the group out when its last row leaves.
         del self._turns[group]
         self._turns[group] = None
-        units = 0.0
+        work = [outcome.units for outcome in outcomes if isinstance(outcome, StepOutput)]
+        moved = sum(units > 0 for units in work)
+        group.model.counters.stepped(len(rows), moved, sum(work), now - began, at=now)
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, StepOutput):
-                units += outcome.units
                 self._apply(row, outcome)
             elif isinstance(outcome, DeviceFailure):
                 self._failure = outcome
             else:
                 self._finish(row, FinishReason.ERROR, error=outcome)
-        group.model.counters.stepped(len(rows), units, now - began, at=now)
 
     def _apply(self, row: Row, output: StepOutput[Any]) -> None:
         row.units += output.units
+        row.moved += output.units > 0
         if output.finish_reason is FinishReason.ERROR:
             self._finish(row, FinishReason.ERROR, error=RowFailed("the row's values are not finite"))
             return
@@ -278,8 +280,9 @@ class Engine:
         group = row.group
         if group.empty:
             del group.model.groups[group.key]
-        ran_s = None if row.started_at is None else self.clock() - row.started_at
-        group.model.counters.finished(reason, cost=row.cost, units=row.units, ran_s=ran_s)
+        group.model.counters.finished(
+            reason, ran=row.started_at is not None, cost=row.cost, units=row.units, steps=row.steps, moved=row.moved
+        )
         self._deliver(row, chunk, reason, error)
 
     def _leave_batch(self, row: Row) -> None:

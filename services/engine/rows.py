@@ -46,6 +46,8 @@ class Row:
     share: Share
     submitted_at: float
     deadline: float | None
+    steps: float  # that it is predicted to take
+    moved: int = 0  # steps that did some of its work
     state: Any = None
     started_at: float | None = None  # once it is set, `state` is live and must be released
     units: float = 0.0

@@ -16,6 +16,7 @@ WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 
 _WELL = (FinishReason.STOP, FinishReason.LENGTH)
 PACE_MEMORY_S = 10.0  # seconds with a queue after which a measured rate counts for 1/e
+PACE_MEMORY_STEPS = 32  # the same in steps, for how long rows take for one of theirs
 PACE_MEMORY_ROWS = 16  # the same in ended rows as large as the largest, for what is measured by the row
 LARGEST_MEMORY_ROWS = 1000  # ended rows after which the largest counts for 1/e of its size
 
@@ -34,12 +35,14 @@ class Pace:
     """How fast a model has been of late. None: it has not been seen yet.
 
     `units_per_second` is of all rows together, over the time in which some row had to wait: what a queue drains at. An
-    emptier batch makes fewer units a second, and says nothing of that. `seconds_per_unit` is what a row took from its
-    start to its end, however it ended. `used` is the work done over the cost, of rows that ended well.
+    emptier batch makes fewer units a second, and says nothing of that. `seconds_per_step` is what a running row takes
+    for each step that it was predicted to take, its waits for other groups and models and for its turn to read a prompt
+    included. It is not known before a row has ended well: most answers end long before their bound. `used` is the work
+    done over the cost, of rows that ended well.
     """
 
     units_per_second: float | None = None
-    seconds_per_unit: float | None = None
+    seconds_per_step: float | None = None
     used: float | None = None
 
 
@@ -123,7 +126,8 @@ class ModelCounters:
         self._first_chunk = _Observations(WAIT_BOUNDS)
         self._step = _Observations(STEP_BOUNDS)
         self._queued_at: float | None = None  # the last step's end, if a row had to wait through it
-        self._rate, self._row, self._used = _Fading(), _Fading(), _Fading()
+        self._stepped_at: float | None = None  # the last step's end, if a row has been running since
+        self._rate, self._turn, self._taken, self._used = _Fading(), _Fading(), _Fading(), _Fading()
 
     def enqueued(self, cost: float) -> None:
         with self._lock:
@@ -139,6 +143,8 @@ class ModelCounters:
 
     def started(self, cost: float) -> None:
         with self._lock:
+            if self._running_rows == 0:
+                self._stepped_at = None
             self._running_rows += 1
             self._running_cost += cost
 
@@ -146,8 +152,11 @@ class ModelCounters:
         with self._lock:
             self._first_chunk.observe(seconds)
 
-    def stepped(self, rows: int, units: float, seconds: float, *, at: float) -> None:
-        """A step ended at a time. Rows that wait at its end had to: whatever could start did so before it."""
+    def stepped(self, rows: int, moved: int, units: float, seconds: float, *, at: float) -> None:
+        """A step of so many rows ended at a time, before any of them left; `moved` are those that it did work for.
+
+        Rows that wait at its end had to: whatever could start did so before it.
+        """
         with self._lock:
             self._steps += 1
             self._row_steps += rows
@@ -157,20 +166,21 @@ class ModelCounters:
                 passed = at - self._queued_at  # with the turns that other models took meanwhile
                 self._rate.add(units, passed, keep=math.exp(-passed / PACE_MEMORY_S))
             self._queued_at = at if self._waiting_rows else None
+            turn = seconds if self._stepped_at is None else at - self._stepped_at
+            self._turn.add(self._running_rows * turn, moved, keep=1 - 1 / PACE_MEMORY_STEPS)
+            self._stepped_at = at
 
-    def finished(self, reason: FinishReason, *, cost: float, units: float, ran_s: float | None) -> None:
-        """A row ended after it had run for so long; None: it never started."""
+    def finished(self, reason: FinishReason, *, ran: bool, cost: float, units: float, steps: float, moved: int) -> None:
+        """A row ended that was predicted to take so many `steps`, and moved in so many of them, if it ran at all."""
         with self._lock:
             self._finished[reason] += 1
-            if ran_s is None:
+            if not ran:
                 return
             self._running_rows -= 1
             self._running_cost = self._running_cost - cost if self._running_rows else 0.0
-            if units <= 0:
-                return
-            self._row.add_row(ran_s, units)
-            if reason in _WELL:
+            if units > 0 and reason in _WELL:
                 self._used.add_row(units, cost)
+                self._taken.add_row(moved, steps)
 
     def snapshot(self) -> ModelStats:
         with self._lock:
@@ -186,6 +196,11 @@ class ModelCounters:
                 self._queue.snapshot(),
                 self._first_chunk.snapshot(),
                 self._step.snapshot(),
-                Pace(self._rate.value, self._row.value, self._used.value),
+                Pace(self._rate.value, self._seconds_per_step, self._used.value),
                 0 if self._queued_at is not None else max(0, self._places - self._running_rows),
             )
+
+    @property
+    def _seconds_per_step(self) -> float | None:
+        turn, taken = self._turn.value, self._taken.value
+        return None if turn is None or taken is None else turn * taken

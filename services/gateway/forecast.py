@@ -41,7 +41,7 @@ class Forecast:
             return
         pace = together([entry.pace for entry in ready])
         exact = 1.0 if pace.exact is None else pace.exact
-        exact_row = exact if pace.exact_row is None else pace.exact_row
+        steps = bound * (exact if pace.exact_steps is None else pace.exact_steps)
         reported = [waiting for entry in ready for waiting in entry.waiting]
         sent = self._sent.setdefault(service, _Sent()).since(asked_at, call.model)
         load = Load(
@@ -50,8 +50,8 @@ class Forecast:
             running_cost=sum(entry.running_cost for entry in ready),
             free_rows=sum(entry.free_rows for entry in ready),
         )
-        prediction = predict(load, pace, _share(call), cost=bound * exact, row_cost=bound * exact_row)
-        if prediction is not None:
+        prediction = predict(load, pace, _share(call), cost=bound * exact, steps=steps)
+        if prediction is not None and prediction.wait_s > 0:  # of what starts at once the replica knows more
             longest_s = max(report.max_wait_s for report in reports)
             prediction.check(deadline_s=call.deadline_s, max_wait_s=longest_s)
 
@@ -125,10 +125,10 @@ def together(paces: Sequence[Pace]) -> Pace:
     rate = _mean(pace.units_per_second for pace in paces)
     return Pace(
         None if rate is None else rate * len(paces),
-        _mean(pace.seconds_per_unit for pace in paces),
+        _mean(pace.seconds_per_step for pace in paces),
         _mean(pace.used for pace in paces),
         _mean(pace.exact for pace in paces),
-        _mean(pace.exact_row for pace in paces),
+        _mean(pace.exact_steps for pace in paces),
     )
 
 

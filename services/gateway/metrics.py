@@ -95,7 +95,7 @@ GAUGES: tuple[Reading, ...] = (
     ("running_rows", "Rows in the running batch.", lambda m: m.running_rows),
     ("predicted_wait_seconds", "Seconds that the queue is predicted to last.", lambda m: queue_wait_s(m.load, m.pace)),
     ("units_per_second", "Units a second of late, while rows waited.", lambda m: m.pace.units_per_second),
-    ("seconds_per_unit", "Seconds a unit took a running row of late.", lambda m: m.pace.seconds_per_unit),
+    ("seconds_per_step", "Seconds a step took a running row of late.", lambda m: m.pace.seconds_per_step),
     ("used_cost_ratio", "Work over cost of the last rows that ended well.", lambda m: m.pace.used),
 )
 COUNTERS: tuple[Reading, ...] = (

@@ -7,6 +7,7 @@ fast.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -51,35 +52,64 @@ def _one_query(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling:
     r = h // g  # the queries of a group are rows of one product
     scale = d**-0.5 if scaling is None else scaling
     grouped = query.reshape(b * g, r, d)
-    bias = mask.expand(b, g, r, length).reshape(b * g, r, length)
     # Slots are outermost and heads next, so a view of the first B slots flattens to (B*G, L, D) without a copy.
     keys = key.flatten(0, 1)
     if query.dtype is torch.float32 and value.stride()[2:] == (e, 1):
+        bag = _bag_of(mask, value, r)
         # Keys on the left: BLAS then reads them by rows, twice as fast as in the transposed product.
-        scores = torch.baddbmm(bias.transpose(1, 2), keys, grouped.transpose(1, 2), alpha=scale).transpose(1, 2)
-        return _weighted_values(scores.softmax(-1).view(b, g, r, length), value, mask)
-    scores = torch.baddbmm(bias, grouped, keys.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(bag.bias, keys, grouped.transpose(1, 2), alpha=scale).transpose(1, 2)
+        attended = nn.functional.embedding_bag(
+            bag.index,
+            value.as_strided((bag.cells, e), (e, 1)),
+            mode="sum",
+            per_sample_weights=scores.softmax(-1).reshape(-1, length),
+        )
+        return attended.view(b, 1, h, e)
+    scores = torch.baddbmm(_bias(mask, b, g, r), grouped, keys.transpose(1, 2), alpha=scale)
     return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(b, 1, h, e)
 
 
-def _weighted_values(weights: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """weights (B, G, R, L) v: an embedding bag with the cells of the whole pool as its table. -> (B, 1, G*R, E).
+@dataclass(frozen=True, slots=True)
+class _Bag:
+    """How a step weighs values: an embedding bag with the first `cells` cells of the whole pool as its table.
 
-    A bag reads memory twice as fast as a batched product of one row. What the mask hides has weight 0, so the row's
-    first cell stands for it: a short row does not read as far as the longest. value (B, G, L, E), cells contiguous.
+    A bag reads memory twice as fast as a batched product of one row. `index` (B*H, L) says where each weight's value
+    is, `bias` (B*G, L, R) is the mask.
     """
-    b, g, r, length = weights.shape
-    e = value.shape[-1]
+
+    index: Tensor
+    bias: Tensor
+    cells: int
+
+
+def _bag_of(mask: Tensor, value: Tensor, r: int) -> _Bag:
+    """The bag for value (B, G, L, E), cells contiguous, and R queries a group.
+
+    Every layer of a step is given the same mask, and most have values of one shape: the bag is made by the first and
+    kept on the mask, which goes when the step ends.
+    """
+    bags: dict[tuple[int, ...], _Bag] = cast(Any, mask).__dict__.setdefault("castalia_bags", {})
+    key = (r, *value.shape, *value.stride()[:2])
+    if key not in bags:
+        bags[key] = _make_bag(mask, value, r)
+    return bags[key]
+
+
+def _make_bag(mask: Tensor, value: Tensor, r: int) -> _Bag:
+    """What the mask hides has weight 0, so the row's first cell stands for it: a short row reads no further."""
+    b, g, length, e = value.shape
     slot, head = value.stride(0) // e, value.stride(1) // e  # how far apart they are, in cells
-    table = value.as_strided(((b - 1) * slot + (g - 1) * head + length, e), (e, 1))
-    small = torch.int32 if len(table) < 2**31 else torch.int64  # half the index to read
+    table = (b - 1) * slot + (g - 1) * head + length
+    small = torch.int32 if table < 2**31 else torch.int64  # half the index to read
     firsts = torch.arange(b, dtype=small)[:, None] * slot + torch.arange(g, dtype=small) * head  # (B, G)
     cells = torch.arange(length, dtype=small) * (mask[:, 0] == 0)  # (B, 1, L)
     index = (firsts[:, :, None] + cells)[:, :, None].expand(b, g, r, length)
-    attended = nn.functional.embedding_bag(
-        index.reshape(-1, length), table, mode="sum", per_sample_weights=weights.reshape(-1, length)
-    )
-    return attended.view(b, 1, g * r, e)
+    return _Bag(index.reshape(-1, length), _bias(mask, b, g, r).transpose(1, 2), table)
+
+
+def _bias(mask: Tensor, b: int, g: int, r: int) -> Tensor:
+    """The mask for each query of a group: (B*G, R, L)."""
+    return mask.expand(b, g, r, mask.shape[-1]).reshape(b * g, r, -1)
 
 
 def register_slot_attention() -> None:

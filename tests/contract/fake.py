@@ -31,6 +31,10 @@ class FakeParams:
     fault: Fault | None = None
     fault_at: int = 0  # the step, from 0, at which `fault` happens
 
+    @property
+    def predicted_steps(self) -> float:
+        return float(self.silent + self.steps)
+
 
 @dataclass(slots=True, eq=False)
 class FakeState:

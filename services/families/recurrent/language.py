@@ -62,7 +62,8 @@ def load_language(config: RecurrentLanguageModel, folder: Path) -> Language:
     )
     memory = _memory(model, config)
     structlog.get_logger(__name__).info("model_loaded", model=config.id, cell=shape.cell, memory_mb=memory >> 20)
-    return Language(sampler, vocabulary, TextLimits(config.context_length, "", shape.vocabulary), memory)
+    limits = TextLimits(config.context_length, "", shape.vocabulary, sampler.piece)
+    return Language(sampler, vocabulary, limits, memory)
 
 
 def load_net(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> RecurrentLM:

@@ -47,7 +47,7 @@ class RecurrentSampler:
         self.model = model
         self.rows: set[RowState] = set()
         self._text, self._limits = text, limits
-        self._piece = min(PIECE, limits.prefill_tokens)
+        self.piece = min(PIECE, limits.prefill_tokens)
         self._step = 0
 
     @property
@@ -103,10 +103,10 @@ class RecurrentSampler:
     def _read(self, rows: Sequence[RowState]) -> list[Move]:
         """A piece of some prompts, those read longest ago first; a row that reads its last piece makes a token."""
         waiting = sorted((row for row in rows if not row.decoding), key=lambda row: row.read_at)
-        reading = waiting[: self._limits.prefill_tokens // self._piece]
+        reading = waiting[: self._limits.prefill_tokens // self.piece]
         if not reading:
             return []
-        pieces = [row.piece(self._piece) for row in reading]
+        pieces = [row.piece(self.piece) for row in reading]
         outputs, state = self.model.read(pieces, self._stacked(reading))
         scores = [
             score_prompt(row, row.length, piece, self.model.head(output)) if row.wants_prompt_logprobs else ()

@@ -46,6 +46,8 @@ from services.nn.weights import DTYPES
 from shared.config.text import USUAL_CONTEXT
 from shared.config.transformer import TransformerModel
 
+log = structlog.get_logger(__name__)
+
 Conversation = ChatEncoder | TurnEncoder
 
 
@@ -60,6 +62,7 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
         dtype, device = DTYPES[config.dtype], torch.device(config.device)
         context = _served_context(config, pretrained)
         model = load_model(folder, pretrained, dtype=dtype, device=device)
+        log.info("weights_read", model=config.id)
         shapes = cache_shapes(model, context)
         use_slots(model, shapes)
         if device.type == "cpu":
@@ -98,9 +101,7 @@ def _assemble(
         SamplerLimits(config.max_batch_size, config.prefill_tokens, width, shares_prefixes=config.prefix_cache),
     )
     memory = _memory(model, config, budget, width)
-    structlog.get_logger(__name__).info(
-        "model_loaded", model=config.id, context=limits.context, eos=sorted(eos), memory_mb=memory >> 20
-    )
+    log.info("model_loaded", model=config.id, context=limits.context, eos=sorted(eos), memory_mb=memory >> 20)
     return LoadedModel(
         sampler=sampler,
         tasks=_tasks(config, Generation(vocabulary, limits, config.sampling), encoder),
@@ -115,7 +116,7 @@ def _text_limits(config: TransformerModel, budget: CacheBudget, context: int, wi
     if longest == 0:
         raise UnsupportedModel(config.id, f"its cache_memory of {budget.limit} bytes holds no {budget.block} tokens")
     bound = "" if longest >= context else f"; its cache_memory holds no more than {longest} tokens"
-    return TextLimits(min(context, longest), bound, width)
+    return TextLimits(min(context, longest), bound, width, config.prefill_tokens)
 
 
 def _tasks(

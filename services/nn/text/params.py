@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import NamedTuple
 
 from shared.events import TextDelta, TokenIds
@@ -40,6 +41,7 @@ class GenerateParams:
     """One row of generation. `echo` is the prompt's text if the answer begins with it.
 
     Rows of equal `salt` share the beginnings of their prompts. `whole`: the text comes in one chunk, at the end.
+    `piece`: how many tokens of the prompt one step reads.
     """
 
     task: str
@@ -54,6 +56,12 @@ class GenerateParams:
     echo: str | None = None
     salt: str = ""
     whole: bool = False
+    piece: int = 64
+
+    @property
+    def predicted_steps(self) -> float:
+        """The prompt's last piece makes a token."""
+        return float(max(1, ceil(len(self.prompt) / self.piece) + self.max_new_tokens - 1))
 
     @property
     def cost(self) -> float:

@@ -41,11 +41,15 @@ class ConversationEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextLimits:
-    """`context`: prompt and answer, in tokens; `bound` says what sets it. `vocabulary`: ids are below it."""
+    """`context`: prompt and answer, in tokens; `bound` says what sets it. `vocabulary`: ids are below it.
+
+    `piece`: how many tokens of a prompt one step reads.
+    """
 
     context: int
     bound: str
     vocabulary: int
+    piece: int = 64
 
     def check_ready(self, got: int, param: str, *, unit: str = "tokens", each: int = 1) -> None:
         """Raises InvalidRequest for more units than READY_CONTEXTS contexts hold, at `each` units a token."""
@@ -140,6 +144,7 @@ class Generation:
                 logprobs=logprobs,
                 echo=echo,
                 salt=salt,
+                piece=self.limits.piece,
             )
             for i, (prompt, length, echo) in enumerate(prompts)
             for choice in range(request.n)

@@ -132,40 +132,74 @@ def test_the_latest_pace_counts_most() -> None:
     counters = ModelCounters()
     counters.enqueued(1.0)
     for second in range(100):
-        counters.stepped(1, 1.0 if second < 50 else 3.0, 1.0, at=float(second))
+        counters.stepped(1, 1, 1.0 if second < 50 else 3.0, 1.0, at=float(second))
     rate = counters.snapshot().pace.units_per_second
     assert rate == pytest.approx(3.0, rel=0.02)
 
 
-def test_a_rows_own_pace_and_what_it_used_of_its_cost_are_learned_as_it_ends() -> None:
+def test_a_rows_own_pace_and_what_it_used_of_its_cost_are_learned() -> None:
     harnesses: list[Harness] = []
     harness = Harness(slow(harnesses))
     harnesses.append(harness)
     harness.submit(FakeParams(steps=5, cost=20.0))
     harness.finish()
     pace = harness.engine.stats()["m"].pace
-    assert (pace.seconds_per_unit, pace.used) == (pytest.approx(0.5), pytest.approx(0.25))
+    assert (pace.seconds_per_step, pace.used) == (pytest.approx(0.5), pytest.approx(0.25))
 
 
-def test_a_row_that_was_late_says_how_slow_it_was_but_not_what_it_would_have_used() -> None:
+def test_a_row_that_was_late_says_nothing_of_what_it_would_have_used() -> None:
     counters = ModelCounters()
     counters.started(100.0)
-    counters.finished(FinishReason.DEADLINE, cost=100.0, units=4.0, ran_s=8.0)
-    counters.finished(FinishReason.DEADLINE, cost=100.0, units=0.0, ran_s=None)
+    counters.stepped(1, 1, 4.0, 8.0, at=8.0)
+    counters.finished(FinishReason.DEADLINE, ran=True, cost=100.0, units=4.0, steps=50.0, moved=1)
+    counters.finished(FinishReason.DEADLINE, ran=False, cost=100.0, units=0.0, steps=50.0, moved=0)
     pace = counters.snapshot().pace
-    assert (pace.seconds_per_unit, pace.used) == (2.0, None)
+    assert (pace.seconds_per_step, pace.used) == (None, None)
+
+
+def test_what_a_step_takes_a_row_is_what_it_takes_now() -> None:
+    """Prompts are read by few steps, so the time of a unit says nothing of an answer's; and a full batch is slower."""
+    counters = ModelCounters()
+    for _ in range(17):
+        counters.started(100.0)
+    counters.finished(FinishReason.STOP, ran=True, cost=100.0, units=100.0, steps=40.0, moved=40)
+    at = 0.0
+    for seconds, moved, steps in ((0.05, 16, 200), (0.2, 16, 200), (0.2, 8, 200)):
+        for _ in range(steps):
+            at += seconds
+            counters.stepped(16, moved, 64.0, seconds, at=at)
+        expected = seconds * 16 / moved  # half of the rows wait for their turn to read their prompts
+        assert counters.snapshot().pace.seconds_per_step == pytest.approx(expected, rel=0.01)
+
+
+def test_rows_that_end_before_their_longest_take_fewer_steps() -> None:
+    counters = ModelCounters()
+    for _ in range(4):
+        counters.started(100.0)
+        counters.stepped(1, 1, 1.0, 0.1, at=0.0)
+        counters.finished(FinishReason.STOP, ran=True, cost=100.0, units=50.0, steps=64.0, moved=16)
+    assert counters.snapshot().pace.seconds_per_step == pytest.approx(0.1 / 4)
+
+
+def test_the_time_in_which_nothing_ran_is_no_rows_time() -> None:
+    counters = ModelCounters()
+    for at in (1.0, 1000.0):
+        counters.started(1.0)
+        counters.stepped(1, 1, 1.0, 0.5, at=at)
+        counters.finished(FinishReason.STOP, ran=True, cost=1.0, units=1.0, steps=1.0, moved=1)
+    assert counters.snapshot().pace.seconds_per_step == pytest.approx(0.5)
 
 
 def test_many_small_rows_do_not_hide_what_the_large_ones_use_and_take() -> None:
     """Tokenizing is a row of one unit; were it to count as a generation does, a queue would look ten times as long."""
     counters = ModelCounters()
-    for cost, units, seconds, times in ((2000.0, 200.0, 2.0, 20), (1.0, 1.0, 0.5, 200)):
+    for cost, units, times in ((2000.0, 200.0, 20), (1.0, 1.0, 200)):
         for _ in range(times):
             counters.started(cost)
-            counters.finished(FinishReason.STOP, cost=cost, units=units, ran_s=seconds)
+            counters.finished(FinishReason.STOP, ran=True, cost=cost, units=units, steps=cost, moved=1)
     pace = counters.snapshot().pace
     assert pace.used == pytest.approx(0.1, rel=0.1)
     for _ in range(40):
         counters.started(2000.0)
-        counters.finished(FinishReason.STOP, cost=2000.0, units=1000.0, ran_s=2.0)
+        counters.finished(FinishReason.STOP, ran=True, cost=2000.0, units=1000.0, steps=2000.0, moved=1)
     assert counters.snapshot().pace.used == pytest.approx(0.5, rel=0.1)

@@ -20,7 +20,7 @@ from shared.reports import ReplicaReport
 from shared.schemas.text import DetokenizeRequest
 from tests.unit.gateway.fakes import MODEL, Clock, FakeDispatcher, chat, make_gateway, report
 
-PACE = Pace(units_per_second=100.0, seconds_per_unit=0.02, used=1.0, exact=1.0)
+PACE = Pace(units_per_second=100.0, seconds_per_step=0.02, used=1.0, exact=1.0)
 CALL = Call("req", MODEL, "detokenize", DetokenizeRequest(model=MODEL, tokens=[]), tenant="me", deadline_s=10.0)
 ME = Share(1, "me", 1.0)
 
@@ -83,27 +83,27 @@ def test_what_is_served_before_a_request_of_ten_units(queue: Sequence[Waiting], 
 
 
 def test_an_idle_model_and_an_unknown_rate_predict_nothing() -> None:
-    assert predict(Load((), 0), PACE, ME, cost=1e9, row_cost=1e9) is None
-    assert predict(Load([waiting("me", 1e9)], 9), UNSEEN, ME, cost=1e9, row_cost=1e9) is None
+    assert predict(Load((), 0), PACE, ME, cost=1e9, steps=1e9) is None
+    assert predict(Load([waiting("me", 1e9)], 9), UNSEEN, ME, cost=1e9, steps=1e9) is None
 
 
 def test_wait_and_service_are_the_cost_that_is_used_at_the_learned_pace() -> None:
     pace = replace(PACE, used=0.5)
-    found = predict(Load([waiting("me", 400)], 9), pace, ME, cost=100, row_cost=50)
-    assert found == Prediction(wait_s=2.0, service_s=0.5)
+    found = predict(Load([waiting("me", 400)], 9), pace, ME, cost=100, steps=50)
+    assert found == Prediction(wait_s=2.0, service_s=1.0)
 
 
 def test_a_request_waits_for_a_place_even_where_nothing_goes_before_it() -> None:
     batch = waiting("me", 400, priority=2)
-    assert predict(Load([batch], 8, 4000.0), PACE, ME, cost=1, row_cost=0) == Prediction(5.0, 0.0)
-    assert predict(Load([], 8, 4000.0), PACE, ME, cost=1, row_cost=0) == Prediction(0.0, 0.0)
+    assert predict(Load([batch], 8, 4000.0), PACE, ME, cost=1, steps=0) == Prediction(5.0, 0.0)
+    assert predict(Load([], 8, 4000.0), PACE, ME, cost=1, steps=0) == Prediction(0.0, 0.0)
 
 
 def test_as_many_rows_as_there_are_free_places_start_at_once_and_the_next_waits_for_what_is_left() -> None:
     burst = replace(waiting("me", 400), rows=4)
-    assert predict(Load([burst], 8, 800.0, 5), PACE, ME, cost=1, row_cost=0) == Prediction(0.0, 0.0)
-    assert predict(Load([burst], 8, 800.0, 4), PACE, ME, cost=1, row_cost=0) == Prediction(1.0, 0.0)
-    assert predict(Load([burst], 8, 800.0, 1), PACE, ME, cost=1, row_cost=0) == Prediction(4.0, 0.0)
+    assert predict(Load([burst], 8, 800.0, 5), PACE, ME, cost=1, steps=0) == Prediction(0.0, 0.0)
+    assert predict(Load([burst], 8, 800.0, 4), PACE, ME, cost=1, steps=0) == Prediction(1.0, 0.0)
+    assert predict(Load([burst], 8, 800.0, 1), PACE, ME, cost=1, steps=0) == Prediction(4.0, 0.0)
 
 
 def test_a_refusal_names_both_figures_and_when_the_excess_will_be_gone() -> None:
@@ -177,7 +177,7 @@ async def test_bounds_are_corrected_by_what_replicas_learned_of_them() -> None:
 
 async def test_a_request_of_many_rows_costs_all_of_them_and_takes_as_long_as_one() -> None:
     """The bound is of all rows; one of them runs while the others do."""
-    rig = await rig_of(loaded(waiting("me", 100), pace=replace(PACE, exact=1.0, exact_row=0.1)))
+    rig = await rig_of(loaded(waiting("me", 100), pace=replace(PACE, exact=1.0, exact_steps=0.1)))
     assert not rig.refuses(cost=1000)
     rig.forecast.sent("chat", CALL, 1000.0)
     assert rig.refuses(cost=1000), "what it was sent waits in full"
@@ -255,7 +255,7 @@ async def test_the_metrics_say_who_waits_for_what_and_how_fast_it_goes() -> None
         text = (await client.get("/metrics")).text
     labels = 'model="tiny",replica="r1",service="chat"'
     assert f"castalia_units_per_second{{{labels}}} 100.0" in text
-    assert f"castalia_seconds_per_unit{{{labels}}} 0.02" in text
+    assert f"castalia_seconds_per_step{{{labels}}} 0.02" in text
     assert f"castalia_predicted_wait_seconds{{{labels}}} 0.075" in text
     assert "castalia_used_cost_ratio{" not in text, "what is not known yet has no sample"
     assert (

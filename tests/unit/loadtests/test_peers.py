@@ -128,13 +128,14 @@ async def test_an_answer_that_is_cut_or_shorter_than_asked_is_a_failure(
 
 def speech(pieces: int, *, is_whole: bool = True) -> list[bytes]:
     events = [b'{"type":"speech.audio.delta","audio":"' + b"AQID" * pieces + b'"}']
-    return events + ([b'{"type":"speech.audio.done","usage":{}}'] if is_whole else [])
+    return events + ([b'{"type":"speech.audio.done","usage":{}}', b"[DONE]"] if is_whole else [])
 
 
 def test_the_fleets_joined_events_are_counted_by_what_they_hold() -> None:
     assert speech_letters(speech(1)[:1] + speech(15)) == len(LETTERS)
-    with pytest.raises(StreamCut):
-        speech_letters(speech(16, is_whole=False))
+    for cut in (speech(16, is_whole=False), [b"[DONE]"]):
+        with pytest.raises(StreamCut):
+            speech_letters(cut)
 
 
 async def test_an_echo_counts_the_events_and_notes_the_first() -> None:

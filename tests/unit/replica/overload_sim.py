@@ -88,7 +88,7 @@ class Simulation:
         params = FakeParams(seed=stream.sent, steps=steps, cost=steps * stream.factor)
         left_s = stream.deadline_s if self._is_checked else None
         try:
-            self.admission.check(stream.call, [params.cost], left_s=left_s, max_wait_s=self._max_wait_s)
+            self.admission.check(stream.call, [params], left_s=left_s, max_wait_s=self._max_wait_s)
         except Overloaded as refusal:
             stream.refused += 1
             stream.retry_after.append(refusal.retry_after or 0.0)

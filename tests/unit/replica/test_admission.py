@@ -95,7 +95,7 @@ def test_an_idle_replica_takes_what_it_was_too_slow_for_under_load() -> None:
     simulation = Simulation()
     simulation.run(30, Stream(10 * CAPACITY))
     assert not simulation.engine.has_work
-    simulation.admission.check(CALL, [1000.0], left_s=0.1, max_wait_s=60)
+    simulation.admission.check(CALL, [FakeParams(cost=1000.0)], left_s=0.1, max_wait_s=60)
 
 
 def test_a_burst_that_the_free_places_take_at_once_is_not_refused() -> None:
@@ -103,10 +103,10 @@ def test_a_burst_that_the_free_places_take_at_once_is_not_refused() -> None:
     simulation = Simulation()
     simulation.run(30, Stream(3 * CAPACITY))
     for _ in range(ROWS):
-        simulation.admission.check(CALL, [2000.0], left_s=None, max_wait_s=5.0)
+        simulation.admission.check(CALL, [FakeParams(steps=1, cost=2000.0)], left_s=None, max_wait_s=5.0)
         simulation.engine.submit("m", [FakeParams(steps=1, cost=2000.0)])
     with pytest.raises(Overloaded):
-        simulation.admission.check(CALL, [2000.0], left_s=None, max_wait_s=5.0)
+        simulation.admission.check(CALL, [FakeParams(steps=1, cost=2000.0)], left_s=None, max_wait_s=5.0)
 
 
 def test_places_that_rows_wait_for_in_vain_are_not_free() -> None:
@@ -125,21 +125,22 @@ def test_an_unknown_pace_refuses_nothing() -> None:
         simulation.engine.submit("m", [FakeParams(cost=1e6)])
     simulation.engine.step()
     assert simulation.engine.waiting("m")
-    simulation.admission.check(CALL, [1e6], left_s=0.001, max_wait_s=0.001)
+    simulation.admission.check(CALL, [FakeParams(cost=1e6)], left_s=0.001, max_wait_s=0.001)
 
 
 def test_bounds_are_learned_from_the_costs_that_they_turn_out_to_be() -> None:
-    """Of all rows together, and of the longest: a request of ten rows costs ten times what one of them does."""
+    """All rows cost something, and the longest says how long they take: they run beside each other."""
     admission, stats = Simulation().admission, ModelCounters().snapshot()
     assert admission.pace("m", stats).exact is None
     for _ in range(3):
-        admission.learn("m", bound=400.0, costs=[40.0, 60.0, 100.0])
+        rows = [FakeParams(cost=cost, steps=steps) for cost, steps in ((40.0, 40), (60.0, 100), (100.0, 7))]
+        admission.learn("m", rows, bound=400.0)
     learned = admission.pace("m", stats)
-    assert (learned.exact, learned.exact_row) == (pytest.approx(0.5), pytest.approx(0.25))
+    assert (learned.exact, learned.exact_steps) == (pytest.approx(0.5), pytest.approx(0.25))
     for _ in range(200):
-        admission.learn("m", bound=400.0, costs=[400.0])
+        admission.learn("m", [FakeParams(cost=400.0, steps=400)], bound=400.0)
     learned = admission.pace("m", stats)
-    assert (learned.exact, learned.exact_row) == (pytest.approx(1.0, abs=0.01), pytest.approx(1.0, abs=0.01))
+    assert (learned.exact, learned.exact_steps) == (pytest.approx(1.0, abs=0.01), pytest.approx(1.0, abs=0.01))
 
 
 def test_the_time_to_come_again_is_that_of_the_excess_at_the_learned_rate() -> None:

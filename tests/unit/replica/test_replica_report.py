@@ -32,10 +32,10 @@ def test_a_report_says_who_waits_for_what_by_model_priority_and_tenant() -> None
 def test_a_report_says_how_fast_the_model_goes_and_how_close_bounds_are() -> None:
     simulation = Simulation()
     simulation.run(30, Stream(20.0))
-    simulation.admission.learn("m", bound=10.0, costs=[5.0, 1.0])
+    simulation.admission.learn("m", [FakeParams(cost=5.0, steps=5), FakeParams(cost=1.0, steps=1)], bound=10.0)
     pace = Reporter("s", "r", simulation.engine, simulation.admission).report(slots(), max_wait_s=60).models[0].pace
-    assert None not in (pace.units_per_second, pace.seconds_per_unit, pace.used)
-    assert (pace.exact, pace.exact_row) == (0.6, 0.5)
+    assert None not in (pace.units_per_second, pace.seconds_per_step, pace.used)
+    assert (pace.exact, pace.exact_steps) == (0.6, 0.5)
 
 
 def test_the_load_for_scaling_is_what_a_request_would_wait_and_what_is_done_by_what_can_be() -> None:
