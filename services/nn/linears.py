@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 _BATCHES = (1, 16)  # rows of the decode steps that the benchmark times
-_REPEATS = 5
+_REPEATS = 3
 # Packed unless clearly slower: a near tie, decided by noise, would round differently from one start to the next.
 _MARGIN = 1.25
 

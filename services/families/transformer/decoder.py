@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,14 +66,22 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
         log.info("weights_read", model=config.id)
         shapes = cache_shapes(model, context)
         use_slots(model, shapes)
-        if device.type == "cpu":
-            pack_linears(model)
+        # Beside each other: reading a tokenizer is Python's work, packing is the kernels'.
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(_read_tokenizer, folder)
+            if device.type == "cpu":
+                pack_linears(model)
+            tokenizer, vocabulary = reading.result()
+    budget = CacheBudget(shapes, dtype.itemsize, int(config.cache_memory))
+    return _assemble(config, model, tokenizer, vocabulary, budget, context)
+
+
+def _read_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, Vocabulary]:
     tokenizer = cast(
         PreTrainedTokenizerBase,
         AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
     )
-    budget = CacheBudget(shapes, dtype.itemsize, int(config.cache_memory))
-    return _assemble(config, model, tokenizer, budget, context)
+    return tokenizer, Vocabulary(tokenizer)
 
 
 def _served_context(config: TransformerModel, pretrained: PreTrainedConfig) -> int:
@@ -84,10 +93,10 @@ def _assemble(
     config: TransformerModel,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Vocabulary,
     budget: CacheBudget,
     context: int,
 ) -> LoadedModel:
-    vocabulary = Vocabulary(tokenizer)
     width = embedding_rows(model)
     encoder = _conversation(config, model.config, tokenizer, vocabulary)
     limits = _text_limits(config, budget, context, width)
