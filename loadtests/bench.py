@@ -4,7 +4,7 @@ Text: measurements inside this process come first (`in_process`), then servers o
 a 14 M parameter GPT-2 with random weights, and SmolLM2-135M-Instruct. Images (`images`): servers over HTTP, with a
 4 M parameter UNet of random weights. Recurrent (`recurrent`): one character model of random weights in this process,
 its requests in a batch and one after another. What is compared with each other runs in turn, round after round, and
-medians are reported. Bounded: some half an hour on two quiet cores, 6 minutes with `--quick`.
+medians are reported. Bounded: with every peer some 45 minutes of text on two quiet cores, 17 with `--quick`.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def budgets(home: Path, quick: bool) -> dict[str, Budget]:
     full_small = Plan(small, prompt=64, steps=192, mixed_warm_s=3, mixed_window_s=10, alone=3)
     full_large = Plan(large, prompt=32, steps=64, mixed_warm_s=6, mixed_window_s=20, alone=2)
     return {
-        GPT2: Budget(gpt2_14m(home), full_small, 3, LoadPlan(small, warm_s=3, window_s=15), 3),
-        SMOLLM2: Budget(smollm2(home), full_large, 3, LoadPlan(large, warm_s=4, window_s=24), 2),
+        GPT2: Budget(gpt2_14m(home), full_small, 3, LoadPlan(small, warm_s=3, window_s=10), 2),
+        SMOLLM2: Budget(smollm2(home), full_large, 3, LoadPlan(large, warm_s=4, window_s=12), 2),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of everything, in some 6 minutes")
+    parser.add_argument("--quick", action="store_true", help="one round of everything, in some 20 minutes")
     parser.add_argument("--only", choices=("engine", "http", "images", "recurrent"), help="measure one part alone")
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder for NAME.md and NAME.json")
     arguments = parser.parse_args()
