@@ -78,7 +78,9 @@ def budgets(home: Path, quick: bool) -> dict[str, Budget]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of everything, in some 20 minutes")
-    parser.add_argument("--only", choices=("engine", "http", "images", "recurrent"), help="measure one part alone")
+    parser.add_argument(
+        "--only", choices=("text", "engine", "http", "images", "recurrent"), help="measure one part alone"
+    )
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder for NAME.md and NAME.json")
     arguments = parser.parse_args()
     configure("ERROR")
