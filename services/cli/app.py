@@ -13,12 +13,14 @@ from services.cli.batch_commands import batch
 from services.cli.context import CliError, Tools
 from services.cli.deploy_commands import deploy
 from services.cli.fleet_commands import apply, down, status, up
+from services.cli.generate.group import IMAGE_EXAMPLES, generate
 from services.cli.image_commands import image
 from services.cli.keys_commands import keys
 from services.cli.load_commands import PASSED_ON, capacity, loadtest, plan
 from services.cli.stores import upgrade
-from services.cli.talk_commands import chat, generate, models
+from services.cli.talk_commands import chat, models
 from services.cli.tenants_commands import tenants, usage
+from services.cli.top.command import top
 from services.cli.train_commands import evaluate, train
 from services.cli.upkeep_commands import manifest, pull
 
@@ -72,20 +74,12 @@ app.command(epilog="[bold]Examples:[/]\n\ncastalia up\n\ncastalia up --models my
 app.command(epilog="[bold]Examples:[/]\n\ncastalia apply\n\ncastalia apply second")(apply)
 app.command(epilog="[bold]Examples:[/]\n\ncastalia down\n\ncastalia down second")(down)
 app.command(epilog="[bold]Example:[/]\n\ncastalia status")(status)
+app.command(
+    epilog="[bold]Examples:[/]\n\ncastalia top\n\ncastalia top http://10.0.0.7:8000 --interval 5\n\ncastalia top --json"
+)(top)
 app.command(epilog="[bold]Example:[/]\n\ncastalia models --url http://10.0.0.7:8000")(models)
-app.command(
-    epilog=(
-        '[bold]Examples:[/]\n\ncastalia generate "What is the capital of France?"\n\n'
-        'castalia generate --complete --max-tokens 40 --seed 1 "Once upon a time"\n\n'
-        'cat letter.txt | castalia generate --system "Summarise in one sentence." -'
-    )
-)(generate)
-app.command(
-    epilog=(
-        '[bold]Examples:[/]\n\ncastalia image "red heart" -o heart.png\n\n'
-        'castalia image "red heart" -n 4 --steps 20 --guidance 3 --seed 1 -o heart.webp --previews ./on-the-way'
-    )
-)(image)
+app.add_typer(generate, name="generate")
+app.command(hidden=True, epilog=IMAGE_EXAMPLES)(image)  # as `castalia generate image`, from before there was that
 app.command(
     epilog=(
         "[bold]Examples:[/]\n\ncastalia batch requests.jsonl\n\n"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -16,9 +14,10 @@ from typing import Any, cast
 import httpx
 
 from services.cli.context import CliError
-from services.cli.sse import read_events
+from services.cli.sse import read_events, read_lines
 
 CONNECT_S, READ_S = 5.0, 600.0  # a cold model is waited for within the gateway's own limit
+CUT = "the answer was cut off: the connection closed before the stream's end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +46,10 @@ class End:
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image file, or a preview of one. `index` tells the images of a request apart; `step` of `steps` were taken."""
-
-    data: bytes
-    index: int
-    step: int
-    steps: int
-    seed: int
-    is_preview: bool
-
-    @property
-    def sha256(self) -> str:
-        """Of the file's bytes, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
-
-
 class Client:
     """One gateway. Every method raises CliError, whose message names the cause."""
 
-    def __init__(self, url: str, api_key: str | None) -> None:
+    def __init__(self, url: str, api_key: str | None, *, read_s: float = READ_S) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         try:
             parsed = httpx.URL(self.url)
@@ -80,7 +62,7 @@ class Client:
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+            timeout=httpx.Timeout(read_s, connect=min(CONNECT_S, read_s)),
             trust_env=not _is_loopback(parsed.host),  # a proxy from the environment cannot reach this machine
         )
 
@@ -115,17 +97,6 @@ class Client:
         """Stream POST /v1/completions, as `chat`."""
         return self._answer("/v1/completions", body)
 
-    def draw(self, body: Mapping[str, object]) -> Generator[Picture]:
-        """Stream POST /v1/images/generations. Raises CliError if the stream breaks off or an image is damaged."""
-        for event in self._events("/v1/images/generations", {**body, "stream": True}):
-            try:
-                picture = _picture(event)
-            except (KeyError, TypeError, ValueError) as error:
-                raise CliError(f"the stream holds what is no image: {type(error).__name__}") from error
-            if "sha256" in event and event["sha256"] != picture.sha256:
-                raise CliError("an image was damaged on its way: its content hash differs")
-            yield picture
-
     def upload(self, path: Path, purpose: str) -> dict[str, Any]:
         """POST /v1/files, piece by piece; gives the file's object."""
         try:
@@ -152,6 +123,40 @@ class Client:
             finally:
                 half.unlink(missing_ok=True)
 
+    def stream(self, path: str, body: Mapping[str, object]) -> Generator[bytes]:
+        """POST, and the answer's bytes as they come. Raises CliError if the connection breaks."""
+        with self._failures(), self._http.stream("POST", path, json=body) as response:
+            if response.status_code != HTTPStatus.OK:
+                response.read()
+            _check(response)
+            yield from response.iter_bytes()
+
+    def events(self, path: str, body: Mapping[str, object]) -> Generator[dict[str, Any]]:
+        """POST, and the stream's JSON events up to [DONE]. A stream that ends without it was cut."""
+        with closing(self.stream(path, body)) as pieces:
+            for data in read_events(pieces):
+                if data == "[DONE]":
+                    return
+                yield _whole(data)
+        raise CliError(CUT)
+
+    def lines(self, path: str, body: Mapping[str, object]) -> Generator[dict[str, Any]]:
+        """POST, and the list's lines of JSON up to the one that ends it, which is the last. Without it, it was cut."""
+        with closing(self.stream(path, {**body, "stream": True})) as pieces:
+            for line in read_lines(pieces):
+                found = _whole(line.decode("utf-8", "replace"))
+                yield found
+                if found.get("object") == "list.end":
+                    return
+        raise CliError(CUT)
+
+    def text(self, path: str) -> str:
+        """GET a text."""
+        with self._failures():
+            response = self._http.get(path)
+        _check(response)
+        return response.text
+
     def get(self, path: str) -> dict[str, Any]:
         """GET a JSON object."""
         with self._failures():
@@ -167,7 +172,7 @@ class Client:
     def _answer(self, path: str, body: Mapping[str, object]) -> Generator[Delta | End]:
         reason: str | None = None
         usage: Mapping[str, int] = {}
-        for event in self._events(path, {**body, "stream": True, "stream_options": {"include_usage": True}}):
+        for event in self.events(path, {**body, "stream": True, "stream_options": {"include_usage": True}}):
             usage = event.get("usage") or usage
             for choice in event.get("choices") or ():
                 reason = choice.get("finish_reason") or reason
@@ -175,21 +180,6 @@ class Client:
                 if text:
                     yield Delta(text)
         yield End(reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
-
-    def _events(self, path: str, body: Mapping[str, object]) -> Iterator[dict[str, Any]]:
-        """The stream's JSON events up to [DONE]. A stream that ends without it was cut."""
-        with self._failures(), self._http.stream("POST", path, json=body) as response:
-            if response.status_code != HTTPStatus.OK:
-                response.read()
-            _check(response)
-            for data in read_events(response.iter_bytes()):
-                if data == "[DONE]":
-                    return
-                event = _event(data)
-                if error := event.get("error"):
-                    raise CliError(f"the answer broke off: {_message(error)}")
-                yield event
-        raise CliError("the answer was cut off: the connection closed before the stream's end")
 
     @contextmanager
     def _failures(self) -> Generator[None]:
@@ -237,23 +227,17 @@ def _message(error: Any) -> str:
     return f"{code}: {error.get('message')}{hint}"
 
 
-def _event(data: str) -> dict[str, Any]:
+def _whole(data: str) -> dict[str, Any]:
+    """A piece of a stream. Raises CliError for an error in its place, and for what is no JSON object."""
     try:
-        event = json.loads(data)
-    except ValueError as error:
-        raise CliError(f"the stream holds what is not JSON: {data[:80]!r}") from error
-    return cast(dict[str, Any], event)
-
-
-def _picture(event: Mapping[str, Any]) -> Picture:
-    return Picture(
-        data=base64.b64decode(event["b64_json"], validate=True),
-        index=int(event["index"]),
-        step=int(event.get("step", event["steps"])),
-        steps=int(event["steps"]),
-        seed=int(event["seed"]),
-        is_preview=str(event["type"]).endswith(".partial_image"),
-    )
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CliError(f"the stream holds what is not JSON: {data[:80]!r}")
+    if error := found.get("error"):
+        raise CliError(f"the answer broke off: {_message(error)}")
+    return cast(dict[str, Any], found)
 
 
 def _model(entry: Mapping[str, Any]) -> ServedModel:

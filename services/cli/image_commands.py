@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.cli.context import CliError, KeyOption, UrlOption, connect, tools
-from services.cli.talk_commands import ModelOption, first_model
+from services.cli.context import KeyOption, UrlOption, connect, tools
+from services.cli.model_choice import ModelOption, first_model
+from services.cli.out_files import OUT, OutFiles, OverwriteOption, type_of, write_file
+from services.cli.printing import say_made
+from services.cli.progress import Bar
 
 if TYPE_CHECKING:
-    from services.cli.client import Picture
+    from services.cli.pictures import Picture
 
 DRAWING = "Drawing"
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -26,9 +28,10 @@ def image(
     prompt: Annotated[str, typer.Argument(help="What to draw; a class-conditional model takes a class's name.")],
     *,
     model: ModelOption = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to; its suffix says whether png, jpeg or webp.")
-    ] = Path("image.png"),
+    out: Annotated[Path, typer.Option(*OUT, help="Where to; its suffix says whether png, jpeg or webp.")] = Path(
+        "image.png"
+    ),
+    overwrite: OverwriteOption = False,
     n: Annotated[
         int, typer.Option("--n", "-n", min=1, max=128, help="How many; more than one are numbered: image-1.png ...")
     ] = 1,
@@ -55,6 +58,8 @@ def image(
     api_key: KeyOption = None,
 ) -> None:
     """Draw what a prompt describes, and print each file with its seed and content hash."""
+    from services.cli.pictures import draw
+
     options: dict[str, object] = {
         "steps": steps,
         "guidance_scale": guidance,
@@ -65,67 +70,30 @@ def image(
         "size": size,
         "seed": seed,
     }
-    files = _Files(output, n, previews)
+    body: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    body |= {"prompt": prompt, "n": n, "output_format": type_of(out, FORMATS)}
+    files = OutFiles(out, n, overwrite=overwrite)
     client = connect(ctx, url, api_key)
     err = tools(ctx).err
-    body: dict[str, object] = {key: value for key, value in options.items() if value is not None}
-    body |= {"model": model or first_model(client, "image"), "prompt": prompt, "n": n, "output_format": files.format}
+    body["model"] = model or first_model(client, "image")
     body["partial_images"] = DEFAULT_PREVIEWS if previews else BAR_PREVIEWS if err.is_terminal else 0
-    with _Bar(err, n) as bar:
-        for picture in client.draw(body):
-            bar.show(picture)
-            path = files.write(picture)
-            if path is not None and not picture.is_preview:
-                bar.say(tools(ctx).out, f"{path}  seed {picture.seed}  sha256 {picture.sha256}")
+    began = time.monotonic()
+    taken: dict[int, int] = {}  # steps, by image
+    with Bar(err, "drawing", "steps") as bar:
+        for picture in draw(client, body):
+            taken[picture.index] = picture.step
+            bar.show(sum(taken.values()), picture.steps * n)
+            path = _place(picture, files.path(picture.index), previews)
+            if path is not None:
+                write_file(path, picture.data)
+            if not picture.is_preview:
+                seconds = time.monotonic() - began
+                more = f"sha256 {picture.sha256}"
+                say_made(tools(ctx).out, str(path), body["model"], picture.seed, seconds, more)
 
 
-class _Files:
-    """Where pictures go. Raises CliError for what cannot be written."""
-
-    def __init__(self, output: Path, n: int, previews: Path | None) -> None:
-        if output.suffix.lower() not in FORMATS:
-            raise CliError(f"{output} must end in one of {', '.join(FORMATS)}")
-        self.format = FORMATS[output.suffix.lower()]
-        self._output = output
-        self._n = n
-        self._previews = previews
-
-    def write(self, picture: Picture) -> Path | None:
-        """Its path; None for a preview that nobody keeps."""
-        folder = self._previews if picture.is_preview else self._output.parent
-        if folder is None:
-            return None
-        number = f"-{picture.index + 1}" if self._n > 1 else ""
-        step = f"-step-{picture.step:03d}" if picture.is_preview else ""
-        path = folder / f"{self._output.stem}{number}{step}{self._output.suffix}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture.data)
-        except OSError as error:
-            raise CliError(f"cannot write {path}: {error.strerror}") from error
-        return path
-
-
-class _Bar:
-    """Steps taken of all images together. On a terminal alone."""
-
-    def __init__(self, console: Console, n: int) -> None:
-        self._n = n
-        self._steps: dict[int, int] = {}
-        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("drawing", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, picture: Picture) -> None:
-        self._steps[picture.index] = picture.step
-        self._progress.update(self._task, total=picture.steps * self._n, completed=sum(self._steps.values()))
-
-    def say(self, out: Console, line: str) -> None:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+def _place(picture: Picture, final: Path, previews: Path | None) -> Path | None:
+    """Where a picture goes, beside or in place of what is final; None for a preview that nobody keeps."""
+    if not picture.is_preview:
+        return final
+    return previews / f"{final.stem}-step-{picture.step:03d}{final.suffix}" if previews else None

@@ -19,6 +19,12 @@ def print_piece(console: Console, text: str) -> None:
     console.file.flush()
 
 
+def say_made(console: Console, what: str, model: object, seed: object, seconds: float, *more: str) -> None:
+    """One line on something that was made: what, by which model, with which seed, and how long that took."""
+    facts = (what, str(model), *(() if seed is None else (f"seed {seed}",)), f"{seconds:.1f} s", *more)
+    console.print(plain("  ".join(facts)), soft_wrap=True)
+
+
 def plain(text: str, style: str = "") -> Text:
     """Text that rich prints as it is: no markup, no control characters."""
     return Text(_CONTROLS.sub("", text), style=style)

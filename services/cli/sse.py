@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
     """The data of each event, in order. Comments are skipped, and so is an event that its blank line never ended."""
     data: list[str] = []
-    for line in _lines(chunks):
+    for line in read_lines(chunks):
         if line == b"" and data:
             yield "\n".join(data)
             data.clear()
@@ -21,7 +21,8 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[str]:
             data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def read_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Each line that ended, without its end."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")

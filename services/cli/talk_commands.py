@@ -1,28 +1,34 @@
-"""Owns the commands that talk to a gateway: models, generate, chat."""
+"""Owns the commands that talk to a gateway: models, generate text, chat."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from services.cli.context import CliError, KeyOption, UrlOption, connect, tools
+from services.cli.model_choice import ModelOption, first_model
+from services.cli.out_files import OUT, OutFiles, OverwriteOption
+from services.cli.printing import print_piece, say_made
 
 if TYPE_CHECKING:
-    from services.cli.client import Client
+    from services.cli.client import Delta, End
 
 SAMPLING = "Sampling"
-ModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="The model's id. Without it: the first that does the task.")
-]
 SystemOption = Annotated[str | None, typer.Option("--system", "-s", help="Instructions that come before the prompt.")]
 TokensOption = Annotated[
     int | None, typer.Option("--max-tokens", min=1, help="The longest answer, in tokens.", rich_help_panel=SAMPLING)
 ]
 TemperatureOption = Annotated[
     float | None,
-    typer.Option("--temperature", "-t", min=0, max=2, help="0 is greedy. [the model's own]", rich_help_panel=SAMPLING),
+    typer.Option(
+        "--temperature", "-t", min=0, max=2, help=r"0 is greedy. \[the model's own]", rich_help_panel=SAMPLING
+    ),
 ]
 TopPOption = Annotated[
     float | None, typer.Option(min=0, max=1, help="Choose among this share of probability.", rich_help_panel=SAMPLING)
@@ -56,11 +62,13 @@ def models(ctx: typer.Context, url: UrlOption = None, api_key: KeyOption = None)
     tools(ctx).out.print(table)
 
 
-def generate(
+def text(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What to answer; - reads it from standard input.")],
     *,
     model: ModelOption = None,
+    out: Annotated[Path | None, typer.Option(*OUT, help=r"A file for the text. \[printed as it is made]")] = None,
+    overwrite: OverwriteOption = False,
     system: SystemOption = None,
     complete: Annotated[
         bool, typer.Option("--complete", help="Go on with the prompt's text instead of answering it.")
@@ -76,32 +84,27 @@ def generate(
     api_key: KeyOption = None,
 ) -> None:
     """Answer one prompt, streaming the text as it is made."""
-    from services.cli.client import Delta
-    from services.cli.printing import print_piece
-
     if complete and system:
         raise CliError("--system goes with chat answers; --complete goes on with the prompt as it is")
-    text = sys.stdin.read() if prompt == "-" else prompt
+    files = OutFiles(out, 1, overwrite=overwrite) if out else None
+    given = sys.stdin.read() if prompt == "-" else prompt
     client = connect(ctx, url, api_key)
     options = _options(
         max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed, stop=stop
     )
     options["model"] = model or first_model(client, "completion" if complete else "chat")
     opening = [{"role": "system", "content": system}] if system else []
-    messages = [*opening, {"role": "user", "content": text}]
-    out = tools(ctx).out
-    written = False
-    try:
-        stream = (
-            client.complete({"prompt": text, **options}) if complete else client.chat({"messages": messages, **options})
-        )
-        for item in stream:
-            if isinstance(item, Delta):
-                print_piece(out, item.text)
-                written = True
-    finally:
-        if written:
-            print_piece(out, "\n")
+    messages = [*opening, {"role": "user", "content": given}]
+    stream = (
+        client.complete({"prompt": given, **options}) if complete else client.chat({"messages": messages, **options})
+    )
+    out_console = tools(ctx).out
+    if files is None:
+        _print(out_console, stream)
+        return
+    began = time.monotonic()
+    path = files.write(0, "".join(_texts(stream)).encode())
+    say_made(out_console, str(path), options["model"], seed, time.monotonic() - began)
 
 
 def chat(
@@ -133,15 +136,22 @@ def chat(
     ChatSession(client, conversation, options, out, interactive=interactive).run()
 
 
+def _print(console: Console, stream: Iterable[Delta | End]) -> None:
+    written = False
+    try:
+        for piece in _texts(stream):
+            print_piece(console, piece)
+            written = True
+    finally:
+        if written:
+            print_piece(console, "\n")
+
+
+def _texts(stream: Iterable[Delta | End]) -> Iterator[str]:
+    from services.cli.client import Delta
+
+    return (item.text for item in stream if isinstance(item, Delta))
+
+
 def _options(**given: object) -> dict[str, object]:
     return {key: value for key, value in given.items() if value not in (None, [])}
-
-
-def first_model(client: Client, task: str) -> str:
-    """The id of the first served model that does the task. Raises CliError, which names those that are served."""
-    served = client.models()
-    for model in served:
-        if task in model.tasks:
-            return model.id
-    names = ", ".join(model.id for model in served) or "none"
-    raise CliError(f"no model at {client.url} does {task}; served: {names}")

@@ -27,7 +27,7 @@ CHAT = """
   print(answer.choices[0].message.content)
 """
 IMAGE = """
-  {castalia} image "red heart" --model {model} --output heart.png{options}
+  {castalia} generate image "red heart" --model {model} --out heart.png{options}
 """
 COMPLETION = """
   {castalia} generate "Once upon a time" --model {model}{options}

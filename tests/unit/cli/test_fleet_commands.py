@@ -62,7 +62,7 @@ def test_up_starts_the_fleet_and_shows_three_things_to_try(run: Run, fleets: Fak
 def test_up_shows_how_to_draw_where_a_model_draws(run: Run, fleets: FakeFleets, models: Path) -> None:
     models.write_text(models.read_text().replace("family: transformer", "family: diffusion"))
     result = run("up")
-    assert 'castalia image "red heart" --model tiny' in result.stdout
+    assert 'castalia generate image "red heart" --model tiny' in result.stdout
     assert "castalia chat" not in result.stdout
 
 
@@ -174,7 +174,20 @@ def test_help_names_the_environment_and_every_command_teaches_by_example(run: Ru
         "CASTALIA_API_KEY",
         "CASTALIA_HOME",
     }
-    for command in ("up", "apply", "down", "status", "models", "generate", "chat", "pull", "manifest", "keys new"):
+    for command in (
+        "up",
+        "apply",
+        "down",
+        "status",
+        "models",
+        "top",
+        "generate",
+        "generate music",
+        "chat",
+        "pull",
+        "manifest",
+        "keys new",
+    ):
         assert "Example" in run(*command.split(), "--help").stdout, command
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def event(data: bytes, *, index: int = 0, step: int | None = None, **fields: obj
 
 @pytest.fixture
 def painter(server: WireServer) -> WireServer:
-    server.images = [event(b"half", step=10), event(b"whole")]
+    server.events = [event(b"half", step=10), event(b"whole")]
     return server
 
 
@@ -30,7 +31,8 @@ def test_image_writes_the_file_and_prints_what_makes_it_again(run: Run, painter:
     result = run("image", "red heart", "-o", "made/heart.png", "--url", painter.url)
     assert result.exit_code == 0, result.output
     assert Path("made/heart.png").read_bytes() == b"whole"
-    assert result.stdout == f"made/heart.png  seed 40  sha256 {hashlib.sha256(b'whole').hexdigest()}\n"
+    said = rf"made/heart.png  painter  seed 40  \d+\.\d s  sha256 {hashlib.sha256(b'whole').hexdigest()}\n"
+    assert re.fullmatch(said, result.stdout)
     assert [path.name for path in Path("made").iterdir()] == ["heart.png"]
     assert painter.asked[0] == {
         "model": "painter",
@@ -67,9 +69,26 @@ def test_previews_are_kept_where_they_are_asked_for(run: Run, painter: WireServe
 
 
 def test_several_images_are_numbered(run: Run, painter: WireServer) -> None:
-    painter.images = [event(b"second", index=1), event(b"first")]
+    painter.events = [event(b"second", index=1), event(b"first")]
     run("image", "x", "-n", "2", "-o", "heart.jpg", "--url", painter.url)
     assert (Path("heart-1.jpg").read_bytes(), Path("heart-2.jpg").read_bytes()) == (b"first", b"second")
+
+
+def test_an_image_that_is_there_stays_unless_it_is_told_otherwise(run: Run, painter: WireServer) -> None:
+    Path("heart-2.png").write_bytes(b"mine")
+    refused = run("generate", "image", "x", "-n", "2", "--out", "heart.png", "--url", painter.url)
+    assert (refused.exit_code, painter.asked, Path("heart-2.png").read_bytes()) == (1, [], b"mine")
+    assert "heart-2.png" in refused.stderr
+    painter.events = [event(b"first"), event(b"second", index=1)]
+    run("generate", "image", "x", "-n", "2", "--out", "heart.png", "--overwrite", "--url", painter.url)
+    assert Path("heart-2.png").read_bytes() == b"second"
+
+
+def test_more_images_than_were_asked_for_are_one_line(run: Run, painter: WireServer) -> None:
+    painter.events = [event(b"other", index=1)]
+    result = run("image", "x", "--url", painter.url)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
 
 
 def test_another_suffix_is_refused_before_anything_is_asked(run: Run, painter: WireServer) -> None:
@@ -80,7 +99,7 @@ def test_another_suffix_is_refused_before_anything_is_asked(run: Run, painter: W
 
 
 def test_a_damaged_image_is_not_written(run: Run, painter: WireServer) -> None:
-    painter.images = [event(b"whole", sha256="0" * 64)]
+    painter.events = [event(b"whole", sha256="0" * 64)]
     result = run("image", "x", "--url", painter.url)
     assert result.exit_code == 1
     assert "content hash" in result.stderr
@@ -88,14 +107,14 @@ def test_a_damaged_image_is_not_written(run: Run, painter: WireServer) -> None:
 
 
 def test_an_event_that_is_no_image_is_one_line(run: Run, painter: WireServer) -> None:
-    painter.images = [{"type": "image_generation.completed", "b64_json": "?"}]
+    painter.events = [{"type": "image_generation.completed", "b64_json": "?"}]
     result = run("image", "x", "--url", painter.url)
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
 
 
 def test_a_stream_that_is_cut_says_so(run: Run, painter: WireServer) -> None:
-    painter.images, painter.ending = [event(b"half", step=10)], "cut"
+    painter.events, painter.ending = [event(b"half", step=10)], "cut"
     result = run("image", "x", "--url", painter.url)
     assert result.exit_code == 1
     assert "the answer was cut off" in result.stderr
@@ -111,5 +130,5 @@ def test_a_file_that_cannot_be_written_is_named(run: Run, painter: WireServer) -
 def test_a_truncation_out_of_range_is_the_servers_to_refuse(run: Run, painter: WireServer) -> None:
     run("image", "x", "--truncation", "0", "--url", painter.url)
     assert painter.asked[0]["truncation"] == 0
-    result = run("image", "x", "--truncation", "-1", "--url", painter.url)
+    result = run("image", "x", "--truncation", "-1", "--overwrite", "--url", painter.url)
     assert result.exit_code == 0, "the command line has no bounds of its own, which may differ from the server's"

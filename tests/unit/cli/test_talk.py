@@ -1,4 +1,6 @@
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,28 @@ def test_every_option_of_generate_reaches_the_wire(run: Run, server: WireServer)
         "seed": 4,
         "stop": ["A", "B"],
     }
+
+
+def test_what_names_no_verb_is_a_prompt_and_text_names_it_too(run: Run, server: WireServer) -> None:
+    for arguments in (("Hi",), ("text", "Hi"), ("--max-tokens", "256", "Hi")):
+        assert run("generate", *arguments, "--url", server.url).stdout == "Hello\u2028é\n"
+    assert server.asked[0] == server.asked[1] == server.asked[2]
+
+
+def test_text_goes_into_a_file_which_is_said_and_not_written_over(run: Run, server: WireServer) -> None:
+    asks = ("generate", "text", "Hi", "--seed", "4", "--out", "made/letter.txt", "--url", server.url)
+    result = run(*asks)
+    assert Path("made/letter.txt").read_text() == "Hello\u2028é"
+    assert re.fullmatch(r"made/letter\.txt  tiny  seed 4  \d+\.\d s\n", result.stdout)
+    again = run(*asks)
+    assert (again.exit_code, len(server.asked)) == (1, 1)
+    assert "--overwrite" in again.stderr
+
+
+def test_the_first_model_that_is_ready_goes_before_one_that_sleeps(run: Run, server: WireServer) -> None:
+    server.models.insert(0, {**server.models[1], "id": "sleeper", "state": "cold"})
+    run("generate", "Hi", "--url", server.url)
+    assert server.asked[0]["model"] == "tiny"
 
 
 def test_complete_sends_the_prompt_as_it_is(run: Run, server: WireServer) -> None:

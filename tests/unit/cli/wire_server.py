@@ -25,7 +25,8 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 class WireServer(ThreadingHTTPServer):
-    """`pieces` are the texts of a streamed answer, `images` the events of one that draws; `ending` says how it ends.
+    """`pieces` are the texts of a streamed answer, `events` those of one that draws or sounds, `lines` those of a list,
+    `file` is the speech, `metrics` are readings, the last of them again and again; `ending` says how a stream ends.
 
     done: as it should; cut: the connection closes early; clean: it ends without [DONE]; error: an error event, then a
     cut; hang: it waits until the client goes away, and then sets `left`.
@@ -36,7 +37,10 @@ class WireServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.models = list(MODELS)
         self.pieces = ["Hel", "lo\u2028é"]
-        self.images: list[Mapping[str, object]] = []
+        self.events: list[Mapping[str, object]] = []
+        self.lines: list[Mapping[str, object]] = []
+        self.file = b""
+        self.metrics: list[str] = []
         self.ending = "done"
         self.reason = "stop"
         self.refusal: tuple[int, Mapping[str, object] | str] | None = None
@@ -70,6 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.headers_seen.append(dict(self.headers))
         if self.path == "/v1/models" and self.server.refusal is None:
             self._plain(200, {"object": "list", "data": self.server.models})
+        elif self.path == "/metrics" and self.server.metrics:
+            readings = self.server.metrics
+            self._plain(200, readings.pop(0) if len(readings) > 1 else readings[0])
         elif self.path == "/readyz":
             self._plain(200, {"status": "ready", "services": [], "silent": []})
         else:
@@ -85,16 +92,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        if self.path == "/v1/images/generations":
-            self._draw()
-        else:
-            self._stream(chat=self.path == "/v1/chat/completions")
+        match self.path:
+            case "/v1/chat/completions" | "/v1/completions":
+                self._stream(chat=self.path == "/v1/chat/completions")
+            case "/v1/images/generations" | "/v1/audio/generations":
+                for event in self.server.events:
+                    self._event(event)
+                self._end(b"data: [DONE]\n\n")
+            case "/v1/audio/speech":
+                self._end(self.server.file)
+            case _:
+                for line in self.server.lines:
+                    self._chunk(json.dumps(line).encode() + b"\n")
+                self._end()
 
-    def _draw(self) -> None:
-        for event in self.server.images:
-            self._event(event)
+    def _end(self, last: bytes = b"") -> None:
+        """As it should, after the `last` bytes; or none of this, and the connection closes."""
         if self.server.ending == "done":
-            self._chunk(b"data: [DONE]\n\n")
+            if last:
+                self._chunk(last)
             self._chunk(b"")
         self.close_connection = self.server.ending != "done"
 
