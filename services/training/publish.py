@@ -74,7 +74,7 @@ def _publish(recipe: Recipe, data: Path, run: Path, target: Path, note: Note) ->
             steps=progress.step,
             batch_size=begun.batch_size,
             shards=begun.shards,
-            wall_seconds=round(progress.seconds, 1),
+            wall_seconds=round(progress.seconds, 3),
             data_version=recipe.version,
             packages=tuple(recipe.packages),
             commit=commit(),

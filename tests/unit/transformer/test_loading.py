@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import torch
 from transformers import AutoModelForCausalLM, MambaConfig, PreTrainedConfig, T5Config, T5ForConditionalGeneration
 
@@ -106,6 +107,7 @@ def test_the_memory_bound_covers_weights_and_cache(folders: Callable[..., Path])
 def test_wide_layers_are_packed_or_plain_as_the_benchmark_said(
     folders: Callable[..., Path], architecture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    structlog.reset_defaults()  # whatever another test has set up
     shape = {"n_embd": 256, "n_layer": 2} if architecture == "gpt2" else {"hidden_size": 256, "intermediate_size": 512}
     loaded = load_folder(folders(architecture, embeddings=2048, **shape))
     packed = [m for m in loaded.sampler.forward._model.modules() if isinstance(m, PackedLinear)]
