@@ -27,7 +27,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: help image run test test-cluster test-services test-slow check format bench lock clean
+.PHONY: help image run test test-browser test-cluster test-services test-slow check format bench lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -39,11 +39,14 @@ test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of e
 	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy tests/images $(PARALLEL) -m "not slow and not cluster" $(COVERED:%=--ignore=%)
 	$(BIN)/python -m pytest tests/integration -m "not slow"
 
-test-services: $(VENV)/.dev  ## run the tests with real Redis and PostgreSQL, which tests/services/install installs
+test-services: $(VENV)/.dev  ## run the tests with real Redis, PostgreSQL and promtool, which tests/services/install installs
 	$(BIN)/python -m pytest tests/services -m "not slow"
 
+test-browser: $(VENV)/.dev  ## drive the pages of the embedded fleet by Chromium, which tests/browser/install installs
+	$(BIN)/python -m pytest tests/browser
+
 test-slow: $(VENV)/.dev  ## run the tests that take more than a minute each
-	$(BIN)/python -m pytest -m "slow and not services and not cluster" --timeout 1800
+	$(BIN)/python -m pytest -m "slow and not services and not browser and not cluster" --timeout 1800
 
 test-cluster: $(VENV)/.dev  ## run the chart on nodes that are namespaces of this machine, and images, as root: CLUSTER_ARGS=
 	$(BIN)/python -m pytest tests/images -m cluster --timeout 3600
@@ -73,7 +76,7 @@ image:  ## build the container image: VARIANT= cpu or cuda, ENGINE=, IMAGE=, TAG
 	$(if $(PUSH),$(ENGINE) push $(IMAGE):$(TAG))
 
 lock: $(VENV)/.dev  ## resolve requirements/*.txt again from pyproject.toml
-	$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+	$(BIN)/uv pip compile -q pyproject.toml --extra tracing --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" $(UNLOCKED:%=--no-emit-package %) -o requirements/base.txt
 	$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --constraint requirements/base.txt --universal \
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \

@@ -276,9 +276,9 @@ class Labelled(ChartModel):
 
 
 class Metrics(ChartModel):
-    """Objects of the Prometheus operator, and a Grafana dashboard."""
+    """Objects of the Prometheus operator, and Grafana dashboards."""
 
     key_secret: SecretEntry = Field(description="the entry with an operator's API key, which /metrics asks for")
     monitors: Monitor = Field(description="what Prometheus scrapes")
-    rules: Labelled = Field(description="a PrometheusRule with alerts")
-    dashboard: Labelled = Field(description="a ConfigMap that Grafana's sidecar loads")
+    rules: Labelled = Field(description="a PrometheusRule with recording rules and alerts")
+    dashboard: Labelled = Field(description="a ConfigMap with dashboards, which Grafana's sidecar loads")

@@ -126,4 +126,4 @@ def readme_text() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main("deploy.generate_readme", __doc__, README, readme_text))
+    sys.exit(main("deploy.generate_readme", __doc__, lambda: {README: readme_text()}))

@@ -46,4 +46,4 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main("deploy.generate_schema", __doc__, SCHEMA, schema_text))
+    sys.exit(main("deploy.generate_schema", __doc__, lambda: {SCHEMA: schema_text()}))

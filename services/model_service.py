@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from services.admission import Admission
+from services.call_trace import CallTrace
 from services.engine.async_engine import AsyncEngine
 from services.engine.backlog import Share
 from services.engine.contract import Params, Task
@@ -38,6 +39,7 @@ from shared.events import Failed, RowEvent
 from shared.prediction import retry_after_s
 from shared.reports import ReplicaReport
 from shared.tracebacks import where
+from shared.tracing import NO_TRACER, Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +67,10 @@ class ModelService:
         hold_s: float,
         resolve: Callable[[str], Path],
         loader: Callable[[str], Load],
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._config = config
+        self._tracer = tracer
         self._hold_s = hold_s
         self._core = Engine({}, max_waiting_cost=config.max_waiting_cost)
         self._engine = AsyncEngine(self._core, hung_step_s=config.hung_step_s)
@@ -110,7 +114,12 @@ class ModelService:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def report(self) -> ReplicaReport:
-        return self._reporter.report(self._pool.slots, max_wait_s=self._config.max_wait_s)
+        try:
+            self.check_health()
+            healthy = True
+        except EngineUnhealthy:
+            healthy = False
+        return self._reporter.report(self._pool.slots, max_wait_s=self._config.max_wait_s, healthy=healthy)
 
     def load(self) -> ReplicaLoad:
         return self._reporter.load()
@@ -125,16 +134,17 @@ class ModelService:
         Closing the generator, or cancelling whoever waits on it, frees the rows at the next step boundary.
         """
         try:
-            async with aclosing(self._run(call)) as events:
-                async for batch in events:
-                    yield batch
+            with CallTrace(self._tracer, call) as trace:
+                async with aclosing(self._run(call, trace)) as events:
+                    async for batch in events:
+                        yield batch
         except ServiceError as error:
             yield [RowEvent(0, Failed.of(error))]
         except Exception as error:
             log.error("call_failed", request_id=call.request_id, model=call.model, cause=where(error))
             yield [RowEvent(0, Failed.of(InternalError()))]
 
-    async def _run(self, call: Call) -> AsyncGenerator[list[RowEvent], None]:
+    async def _run(self, call: Call, trace: CallTrace) -> AsyncGenerator[list[RowEvent], None]:
         deadline, wait_s = None, self._hold_s
         if call.deadline_s is not None:
             deadline = time.monotonic() + call.deadline_s  # the engine's clock, and the event loop's
@@ -143,10 +153,11 @@ class ModelService:
             task = _task(model, call)
             rows = await self._prepare(task, call, deadline)
             submission = self._submit(call, rows, deadline)
+            trace.prepared(len(rows))
             events = row_events(
-                submission,
+                trace.watch(submission),
                 rows=len(rows),
-                encode=task.encode,
+                encode=trace.timed(task.encode),
                 report=partial(_report_row, call),
                 flush_s=call.flush_s,
                 threads=self._threads if task.encodes_slowly else None,

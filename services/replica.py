@@ -25,6 +25,7 @@ from shared.config.models import FleetConfig
 from shared.config.settings import Settings
 from shared.events import RowEvent
 from shared.reports import ReplicaReport
+from shared.tracing import make_tracer
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,9 @@ class ModelReplica:
         configure(self._settings.log_level)
         log.info("replica_starting", service=service)
         self._service: ModelService | None = None
+        self._tracer = make_tracer(
+            self._settings, service="castalia-replica", instance=serve.get_replica_context().replica_id.unique_id
+        )
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Host what this entry of models.yaml says. The first call returns with the models loaded that fit.
@@ -64,6 +68,7 @@ class ModelReplica:
             hold_s=self._settings.hold_s,
             resolve=partial(resolve, home=self._settings.home),
             loader=family_loader,
+            tracer=self._tracer,
         )
         await service.start()
         self._service = service
@@ -93,6 +98,7 @@ class ModelReplica:
         # Ray Serve awaits this once every accepted request has ended, or graceful_shutdown_timeout_s is over.
         if self._service is not None:
             await self._service.stop()
+        await asyncio.to_thread(self._tracer.close)
 
     @property
     def _running(self) -> ModelService:

@@ -8,6 +8,7 @@ from services.admission import Admission, Queue, load_of, pace_of, waiting_of
 from services.engine.stats import Histogram as EngineHistogram
 from services.engine.stats import ModelCounters, ModelStats
 from services.model_slot import ModelSlot
+from services.nn.device_memory import device_memory
 from services.scaling.load import LoadMeter, ModelLoad, ReplicaLoad
 from shared.prediction import Pace, Waiting, queue_wait_s
 from shared.reports import Histogram, ModelReport, ReplicaReport
@@ -27,11 +28,11 @@ class Reporter:
         """How much there is to do, of all models that have had rows."""
         return self._meter.read(self._load_of(model, stats) for model, stats in self._queue.stats().items())
 
-    def report(self, slots: Mapping[str, ModelSlot], *, max_wait_s: float) -> ReplicaReport:
+    def report(self, slots: Mapping[str, ModelSlot], *, max_wait_s: float, healthy: bool = True) -> ReplicaReport:
         stats = self._queue.stats()
         unused = ModelCounters().snapshot()
         models = tuple(self._model(model, slot, stats.get(model, unused)) for model, slot in slots.items())
-        return ReplicaReport(self._service, self._replica, models, max_wait_s)
+        return ReplicaReport(self._service, self._replica, models, max_wait_s, healthy, device_memory())
 
     def _load_of(self, model: str, stats: ModelStats) -> ModelLoad:
         pace = pace_of(stats)
@@ -74,6 +75,9 @@ def _model_report(
         free_rows=stats.free_rows,
         waiting=waiting,
         pace=pace,
+        places=stats.places,
+        batch_rows=_histogram(stats.batch_rows),
+        load_s=slot.load_s,
     )
 
 

@@ -22,7 +22,8 @@ class Call:
 
     `deadline_s` is the time left, in seconds, at the moment of sending: clocks of two machines are never compared.
     `flush_s` is how long events gather before they are sent on; None sends them all at the end. Calls of one service
-    with the same `affinity` go to the same replica, if it is not much busier than the others.
+    with the same `affinity` go to the same replica, if it is not much busier than the others. `traceparent` is the span
+    that sends it, as W3C writes one; None where nothing is traced.
     """
 
     request_id: str
@@ -35,3 +36,4 @@ class Call:
     deadline_s: float | None = None
     flush_s: float | None = None
     affinity: str | None = None
+    traceparent: str | None = None

@@ -14,11 +14,17 @@ ModelState = Literal["cold", "loading", "ready", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts[i]` observations were at most `bounds[i]` seconds; the last count is of those over every bound."""
+    """`counts[i]` observations were over `bounds[i - 1]` and at most `bounds[i]`; the last, over every bound.
+
+    In seconds, or in rows where that is said.
+    """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     total: float
+
+
+NOTHING = Histogram((), (0,), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,9 @@ class ModelReport:
     waiting: tuple[Waiting, ...] = ()  # the waiting cost by priority and tenant, with what is on its way to the queue
     pace: Pace = UNSEEN
     free_rows: int = 0  # places in the batch; 0 while rows wait that found none, or did not fit
+    places: int = 0  # rows that the batch takes; 0 of a model that was never loaded
+    batch_rows: Histogram = NOTHING  # rows in a step
+    load_s: float | None = None  # how long the last load took, in seconds
 
     @property
     def load(self) -> Load:
@@ -52,8 +61,20 @@ class ModelReport:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """One device's memory, in bytes: what this replica's tensors take of it, and the most that they may."""
+
+    allocated: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaReport:
+    """`healthy`: whether its engine works; None of a server that is not ours."""
+
     service: str
     replica: str
     models: tuple[ModelReport, ...]
     max_wait_s: float = math.inf  # a request that is predicted to wait longer is refused
+    healthy: bool | None = None
+    devices: tuple[DeviceMemory, ...] = ()

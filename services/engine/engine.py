@@ -252,10 +252,11 @@ class Engine:
         error: EngineError | None = None,
     ) -> None:
         queued_s = None if row.started_at is None else row.started_at - row.submitted_at
-        if chunk is not None and not row.delivered:
-            row.delivered = True
-            row.group.model.counters.first_chunk(self.clock() - row.submitted_at)
-        self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error, queued_s))
+        if chunk is not None and row.first_chunk_at is None:
+            row.first_chunk_at = self.clock()
+            row.group.model.counters.first_chunk(row.first_chunk_at - row.submitted_at)
+        times = None if reason is None else row.times(self.clock())
+        self._outputs.append(Output(row.request, row.index, chunk, reason, row.units, error, queued_s, times))
 
     def _fail_all(self, failure: DeviceFailure) -> None:
         if self._requests:

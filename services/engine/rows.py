@@ -16,12 +16,23 @@ from services.engine.stats import ModelCounters
 
 
 @dataclass(frozen=True, slots=True)
+class RowTimes:
+    """When a row did what, in seconds of the engine's clock; None: never. `steps` are those that did its work."""
+
+    submitted_at: float
+    started_at: float | None
+    first_chunk_at: float | None
+    ended_at: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What a row delivers. Each row's last output, and no other, has a `finish_reason`; it may carry a chunk too.
 
     `error` is set if and only if the reason is ERROR: `RowFailed` (its `__cause__` is what the sampler raised),
     `DeviceFailure`, or another `EngineError` that ended the row. `queued_s` is how many seconds the row
-    waited in the queue; None of one that never ran.
+    waited in the queue; None of one that never ran. A final output of the engine's has `times`.
     """
 
     request: int  # the engine's id of the submission
@@ -31,6 +42,7 @@ class Output:
     units: float  # work done for this row so far: a running total, in the model's own unit
     error: EngineError | None = None
     queued_s: float | None = None
+    times: RowTimes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +63,10 @@ class Row:
     state: Any = None
     started_at: float | None = None  # once it is set, `state` is live and must be released
     units: float = 0.0
-    delivered: bool = False  # a chunk was
+    first_chunk_at: float | None = None
+
+    def times(self, ended_at: float) -> RowTimes:
+        return RowTimes(self.submitted_at, self.started_at, self.first_chunk_at, ended_at, self.moved)
 
 
 class SortedRows:

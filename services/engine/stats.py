@@ -13,6 +13,7 @@ from services.engine.contract import FinishReason
 # Seconds. A step aims at 5 to 50 ms; a wait may last as long as a request is allowed to.
 STEP_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+ROW_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)  # rows in a step
 
 _WELL = (FinishReason.STOP, FinishReason.LENGTH)
 PACE_MEMORY_S = 10.0  # seconds with a queue after which a measured rate counts for 1/e
@@ -23,11 +24,14 @@ LARGEST_MEMORY_ROWS = 1000  # ended rows after which the largest counts for 1/e 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts[i]` observations were over `bounds[i - 1]` and at most `bounds[i]` seconds; the last, over all bounds."""
+    """`counts[i]` observations were over `bounds[i - 1]` and at most `bounds[i]`; the last, over all bounds.
+
+    In seconds, but for rows.
+    """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
-    total: float  # sum of the observations, in seconds
+    total: float  # sum of the observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class ModelStats:
     step_seconds: Histogram
     pace: Pace
     free_rows: int  # places in the batch; 0 while rows wait that found none, or did not fit
+    places: int  # rows that the batch takes
+    batch_rows: Histogram  # rows in a step
 
 
 class _Fading:
@@ -97,9 +103,9 @@ class _Observations:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total += seconds
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
 
     def snapshot(self) -> Histogram:
         return Histogram(self.bounds, tuple(self.counts), self.total)
@@ -125,6 +131,7 @@ class ModelCounters:
         self._queue = _Observations(WAIT_BOUNDS)
         self._first_chunk = _Observations(WAIT_BOUNDS)
         self._step = _Observations(STEP_BOUNDS)
+        self._batch = _Observations(ROW_BOUNDS)
         self._queued_at: float | None = None  # the last step's end, if a row had to wait through it
         self._stepped_at: float | None = None  # the last step's end, if a row has been running since
         self._rate, self._turn, self._taken, self._used = _Fading(), _Fading(), _Fading(), _Fading()
@@ -162,6 +169,7 @@ class ModelCounters:
             self._row_steps += rows
             self._units += units
             self._step.observe(seconds)
+            self._batch.observe(rows)
             if self._queued_at is not None and self._waiting_rows:
                 passed = at - self._queued_at  # with the turns that other models took meanwhile
                 self._rate.add(units, passed, keep=math.exp(-passed / PACE_MEMORY_S))
@@ -198,6 +206,8 @@ class ModelCounters:
                 self._step.snapshot(),
                 Pace(self._rate.value, self._seconds_per_step, self._used.value),
                 0 if self._queued_at is not None else max(0, self._places - self._running_rows),
+                self._places,
+                self._batch.snapshot(),
             )
 
     @property

@@ -22,6 +22,7 @@ from services.gateway.text_wire import Transcript
 from services.gateway.wire import Counts, StreamWire
 from shared.errors import DeadlineExceeded
 from shared.events import RowEvent
+from shared.tracing import about_call
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -77,8 +78,22 @@ class Desk:
         tenant.check_model(model)
         priority = tenant.priority(wishes.priority)
         deadline_s = self._left_s(record, wishes, stream=stream)
-        ask = Ask(record.request_id, request.headers, tenant, priority, model, task, body, deadline_s, stream, is_bulky)
+        ask = Ask(
+            record.request_id,
+            request.headers,
+            tenant,
+            priority,
+            model,
+            task,
+            body,
+            deadline_s,
+            stream,
+            is_bulky,
+            record.span.traceparent,
+        )
         plan = self._planner.plan(ask, table)
+        if record.span.is_recorded:
+            record.span.note({**about_call(task, model), "gen_ai.request.stream": stream})
         record.model = plan.routes[0].model.id
         if not record.is_batch_line:
             cost = self._planner.cost(ask, plan.routes[0])

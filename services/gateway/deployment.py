@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from services.gateway.fleet_dispatch import FleetDispatcher
 from services.gateway.logs import make_log
@@ -25,7 +27,7 @@ class GatewayReplica:
         settings = Settings()
         log = make_log(settings.log_level)
         self._dispatcher = FleetDispatcher(ServeDispatcher(), UpstreamDispatcher(log))
-        self._state = GatewayState.make(settings, self._dispatcher, log)
+        self._state = GatewayState.make(settings, self._dispatcher, log, gateway=_own_name())
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take over `{"services": [...]}` as models.yaml holds it: whole, or not at all if it is not valid."""
@@ -36,6 +38,14 @@ class GatewayReplica:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray calls this in the replica's process, so that the application never travels."""
         return build_app(self._state)
+
+
+def _own_name() -> str:
+    """The replica's, by which Ray knows this process; outside of Ray Serve there is none but the process's number."""
+    try:
+        return serve.get_replica_context().replica_id.unique_id
+    except RayServeException:
+        return str(os.getpid())
 
 
 Gateway = serve.deployment(name="Gateway")(serve.ingress()(GatewayReplica))

@@ -22,6 +22,7 @@ from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
 PING = b": ping\n\n"
+PIECES = (TextDelta, ImageDelta, AudioDelta, Item)
 INLINE_EVENTS = 1000  # more take longer than a millisecond
 
 
@@ -43,6 +44,7 @@ class EventStream(Response):
         self._make_wire = wire
         self._wire = wire(errand.targets[0].call.model)
         self._counts = counts
+        self._piece_at = 0.0  # when the last piece came, once one did
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
@@ -68,10 +70,8 @@ class EventStream(Response):
         async def sink(batch: Sequence[RowEvent]) -> None:
             data = await self._encoded(batch)
             note_work(record, batch)
-            if record.first_chunk_s is None and any(
-                isinstance(event, TextDelta | ImageDelta | AudioDelta | Item) for _, event in batch
-            ):
-                record.first_chunk_s = self._state.tempo.clock() - record.started
+            if any(isinstance(event, PIECES) for _, event in batch):
+                self._note_piece(record)
             if data:
                 await writer.write(data)
 
@@ -81,6 +81,14 @@ class EventStream(Response):
 
         await self._state.carrier.carry(self._errand, sink, began=began)
         await writer.finish(self._wire.last())
+
+    def _note_piece(self, record: Record) -> None:
+        now = self._state.tempo.clock()
+        if record.first_chunk_s is None:
+            record.first_chunk_s = now - record.started
+        else:
+            self._state.metrics.paused(record.model or "", now - self._piece_at)
+        self._piece_at = now
 
     async def _encoded(self, batch: Sequence[RowEvent]) -> bytes:
         """Megabytes of pictures, and thousands of items, are written while the loop serves others."""
@@ -111,6 +119,7 @@ class EventStream(Response):
 
 def count_tokens(record: Record, counts: Counts) -> None:
     record.prompt_tokens, record.completion_tokens = counts.prompt, counts.completion
+    record.cached_tokens = counts.cached
 
 
 def note_work(record: Record, batch: Sequence[RowEvent]) -> None:

@@ -25,6 +25,7 @@ class ImageCounts:
     def __init__(self) -> None:
         self.prompt = 0
         self.completion = 0
+        self.cached = 0
         self.units = 0.0
         self.any_seen = False
 

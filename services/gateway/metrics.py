@@ -1,165 +1,139 @@
-"""Owns `/metrics`: the gateway's own counters, and the replicas' reports in Prometheus' text format."""
+"""Owns `/metrics`: what this gateway counted, and beside it what the replicas report. docs/metrics.md lists it all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client import Histogram as PrometheusHistogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from services.gateway.record import Record
-from shared.calls import Priority
-from shared.prediction import queue_wait_s
-from shared.reports import Histogram, ModelReport, ReplicaReport
+from services.gateway.metric_labels import Families, OwnSeries, TenantLabels
+from services.gateway.record import CLIENT_CLOSED, Record
+from services.gateway.replica_metrics import ReplicaSeries
+from shared.config.base import ServiceConfig
+from shared.config.models import FleetConfig
+from shared.reports import ReplicaReport
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-LABELS = ("service", "replica", "model")
+PAUSES = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Of a request that was in order, and was not taken: for want of a right, a budget, room or time.
+REFUSED = frozenset({401, 403, 429, 503})
+REASONS = frozenset(
+    {
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_loading",
+        "model_not_allowed",
+        "not_ready",
+        "operator_only",
+        "priority_not_allowed",
+        "rate_limit_exceeded",
+        "server_is_overloaded",
+        "store_unavailable",
+        "upstream_failed",
+    }
+)
+OTHER_REASON = "other"
 
 
 class GatewayMetrics:
-    """What this gateway process counted. Labels hold known routes, models and tenants only, so series are bounded."""
+    """What this gateway process counted. `gateway` names it, among those that one address leads to.
 
-    def __init__(self) -> None:
+    Labels hold routes, models and families of the configuration, the service's own codes, and a bounded number of
+    tenants: series are bounded.
+    """
+
+    def __init__(self, gateway: str = "") -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "castalia_requests",
-            "Requests by route, model, tenant and status.",
-            ("route", "model", "tenant", "status"),
+        self.tenants = TenantLabels()
+        self._gateway = gateway
+        self._families = Families()
+        self._services: tuple[ServiceConfig, ...] = ()
+        self._requests = self._counter(
+            "requests", "Requests that have ended.", "route", "model", "family", "tenant", "status"
+        )
+        self._seconds = self._histogram(
+            "request_seconds", "From a request's arrival to its last byte.", SECONDS, "route", "model", "family"
+        )
+        self._first_chunk = self._histogram(
+            "time_to_first_chunk_seconds",
+            "From a request's arrival to the first piece of its stream.",
+            SECONDS,
+            "model",
+            "family",
+        )
+        self._inter_chunk = self._histogram(
+            "inter_chunk_seconds", "Between two pieces of a stream.", PAUSES, "model", "family"
+        )
+        self._tokens = self._counter("tokens", "Tokens read and written.", "model", "family", "tenant", "kind")
+        self._cached = self._counter(
+            "cached_tokens", "Tokens of prompts that the model had read before.", "model", "family", "tenant"
+        )
+        self._cache_hits = Gauge(
+            "castalia_cache_hit_ratio",
+            "Cached tokens over tokens of prompts, since the gateway started.",
+            ("model", "family"),
             registry=self.registry,
         )
-        self._seconds = PrometheusHistogram(
-            "castalia_request_seconds",
-            "From arrival to the last byte, in seconds.",
-            ("route",),
-            buckets=SECONDS,
-            registry=self.registry,
+        self._units = self._counter("request_units", "Work of rows that ended well.", "model", "family", "tenant")
+        self._refusals = self._counter(
+            "refusals", "Requests that were not taken, by the error's code.", "reason", "model", "family", "tenant"
         )
-        self._first_chunk = PrometheusHistogram(
-            "castalia_first_chunk_seconds",
-            "From arrival to the first text or picture of a stream, in seconds.",
-            ("model",),
-            buckets=SECONDS,
-            registry=self.registry,
+        self._aborts = self._counter(
+            "aborts", "Requests whose client went away before their end.", "model", "family", "tenant"
         )
-        self._tokens = Counter(
-            "castalia_tokens", "Tokens by model, tenant and kind.", ("model", "tenant", "kind"), registry=self.registry
-        )
-        self._units = Counter(
-            "castalia_request_units",
-            "Work of rows that ended well, in the model's own unit, by model and tenant.",
-            ("model", "tenant"),
-            registry=self.registry,
-        )
-        self._cut = Counter(
-            "castalia_streams_cut", "Streams that failed after their first byte.", ("model",), registry=self.registry
-        )
-        self.mirrored = Counter(
-            "castalia_mirrored",
-            "Copies of requests by model and by what became of them: ok, failed, or dropped before they were sent.",
-            ("model", "outcome"),
-            registry=self.registry,
-        )
+        self._cut = self._counter("streams_cut", "Streams that failed after their first byte.", "model", "family")
+        self.mirrored = self._counter("mirrored", "Copies of requests, by what became of them.", "model", "outcome")
         self.in_flight = Gauge("castalia_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self._prompts: dict[str, tuple[int, int]] = {}  # by model: tokens of prompts, and cached ones of them
+
+    def configure(self, fleet: FleetConfig) -> None:
+        """Know the families of these models, and show what their services may become."""
+        self._services = fleet.hosted
+        self._families.configure(fleet)
 
     def observe(self, record: Record, *, route: str, seconds: float) -> None:
         """Count a request that has ended."""
         model = record.model or ""
-        self._requests.labels(route, model, record.tenant.name, str(record.status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        family, tenant = self._families.of(model), self.tenants.of(record.tenant.name)
+        self._requests.labels(route, model, family, tenant, str(record.status)).inc()
+        self._seconds.labels(route, model, family).observe(seconds)
         if record.first_chunk_s is not None:
-            self._first_chunk.labels(model).observe(record.first_chunk_s)
+            self._first_chunk.labels(model, family).observe(record.first_chunk_s)
         if record.cut:
-            self._cut.labels(model).inc()
+            self._cut.labels(model, family).inc()
         if record.units:
-            self._units.labels(model, record.tenant.name).inc(record.units)
+            self._units.labels(model, family, tenant).inc(record.units)
+        if record.status == CLIENT_CLOSED:
+            self._aborts.labels(model, family, tenant).inc()
+        elif record.status in REFUSED:
+            reason = record.refusal if record.refusal in REASONS else OTHER_REASON
+            self._refusals.labels(reason, model, family, tenant).inc()
         for kind, count in (("prompt", record.prompt_tokens), ("completion", record.completion_tokens)):
             if count:
-                self._tokens.labels(model, record.tenant.name, kind).inc(count)
+                self._tokens.labels(model, family, tenant, kind).inc(count)
+        if record.prompt_tokens:
+            self._note_prompt(record, model, family, tenant)
+
+    def paused(self, model: str, seconds: float) -> None:
+        """A stream's next piece came so long after the one before."""
+        self._inter_chunk.labels(model, self._families.of(model)).observe(seconds)
 
     def render(self, reports: Sequence[ReplicaReport]) -> bytes:
         """Prometheus' text format 0.0.4."""
-        replicas = CollectorRegistry()
-        replicas.register(_Reports(reports))
-        return generate_latest(self.registry) + generate_latest(replicas)
+        shown = CollectorRegistry(auto_describe=False)
+        shown.register(OwnSeries(self.registry, self._gateway))
+        shown.register(ReplicaSeries(reports, self._services, self._families, self.tenants, self._gateway))
+        return generate_latest(shown)
 
+    def _note_prompt(self, record: Record, model: str, family: str, tenant: str) -> None:
+        if record.cached_tokens:
+            self._cached.labels(model, family, tenant).inc(record.cached_tokens)
+        prompt, cached = self._prompts.get(model, (0, 0))
+        self._prompts[model] = prompt, cached = prompt + record.prompt_tokens, cached + record.cached_tokens
+        self._cache_hits.labels(model, family).set(cached / prompt)
 
-Reading = tuple[str, str, Callable[[ModelReport], float | None]]  # None: not known yet, so no sample
-GAUGES: tuple[Reading, ...] = (
-    ("model_ready", "1 if the model is loaded.", lambda m: float(m.state == "ready")),
-    ("model_memory_bytes", "Bytes that the loaded model may take.", lambda m: m.memory),
-    ("waiting_rows", "Rows in the queue.", lambda m: m.waiting_rows),
-    ("waiting_cost", "Cost of the rows in the queue, in units.", lambda m: m.waiting_cost),
-    ("running_rows", "Rows in the running batch.", lambda m: m.running_rows),
-    ("predicted_wait_seconds", "Seconds that the queue is predicted to last.", lambda m: queue_wait_s(m.load, m.pace)),
-    ("units_per_second", "Units a second of late, while rows waited.", lambda m: m.pace.units_per_second),
-    ("seconds_per_step", "Seconds a step took a running row of late.", lambda m: m.pace.seconds_per_step),
-    ("used_cost_ratio", "Work over cost of the last rows that ended well.", lambda m: m.pace.used),
-)
-COUNTERS: tuple[Reading, ...] = (
-    ("steps", "Steps taken.", lambda m: m.steps),
-    ("row_steps", "Rows stepped, summed over steps.", lambda m: m.row_steps),
-    ("units", "Work done, in the model's own unit.", lambda m: m.units),
-)
-HISTOGRAMS: tuple[tuple[str, str, Callable[[ModelReport], Histogram]], ...] = (
-    ("queue_seconds", "Seconds in the queue.", lambda m: m.queue_seconds),
-    ("row_first_chunk_seconds", "Seconds from submission to a row's first chunk.", lambda m: m.first_chunk_seconds),
-    ("step_seconds", "Seconds a step.", lambda m: m.step_seconds),
-)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"castalia_{name}", text, labels, registry=self.registry)
 
-
-class _Reports(Collector):
-    """The replicas' own counters, as they reported them a moment ago."""
-
-    def __init__(self, reports: Sequence[ReplicaReport]) -> None:
-        self._rows = [((r.service, r.replica, m.model), m) for r in reports for m in r.models]
-
-    def collect(self) -> Iterator[Metric]:
-        for name, text, read in GAUGES:
-            gauge = GaugeMetricFamily(f"castalia_{name}", text, labels=LABELS)
-            for key, value in self._known(read):
-                gauge.add_metric(key, value)
-            yield gauge
-        for name, text, read in COUNTERS:
-            counter = CounterMetricFamily(f"castalia_{name}", text, labels=LABELS)
-            for key, value in self._known(read):
-                counter.add_metric(key, value)
-            yield counter
-        for name, text, find in HISTOGRAMS:
-            family = HistogramMetricFamily(f"castalia_{name}", text, labels=LABELS)
-            for key, model in self._rows:
-                family.add_metric(key, _cumulative(find(model)), find(model).total)
-            yield family
-        yield self._finished()
-        yield self._waiting()
-
-    def _known(self, read: Callable[[ModelReport], float | None]) -> Iterator[tuple[tuple[str, str, str], float]]:
-        return ((key, value) for key, model in self._rows if (value := read(model)) is not None)
-
-    def _waiting(self) -> Metric:
-        text = "Cost that waits at a replica or on its way into the queue, in units."
-        family = GaugeMetricFamily("castalia_tenant_waiting_cost", text, labels=(*LABELS, "priority", "tenant"))
-        for key, model in self._rows:
-            for each in model.waiting:
-                priority = Priority(each.share.priority).name.lower()
-                family.add_metric((*key, priority, each.share.tenant), each.cost)
-        return family
-
-    def _finished(self) -> Metric:
-        family = CounterMetricFamily("castalia_finished_rows", "Rows by how they ended.", labels=(*LABELS, "reason"))
-        for key, model in self._rows:
-            for reason, count in model.finished.items():
-                family.add_metric((*key, reason), count)
-        return family
-
-
-def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
-    """Prometheus' buckets hold all observations up to their bound; ours hold those since the bound before."""
-    buckets: list[tuple[str, float]] = []
-    seen = 0
-    for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
-        seen += count
-        buckets.append((str(bound), float(seen)))
-    return buckets
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"castalia_{name}", text, labels, buckets=buckets, registry=self.registry)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Set
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,15 +16,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.disconnects import ClientGone
 from services.gateway.headers import retries_so_far
 from services.gateway.problems import CallFailed, error_body, error_headers, failure_of
-from services.gateway.record import Record, attach, caller_of, record_of
+from services.gateway.record import CLIENT_CLOSED, Record, attach, caller_of, record_of
+from services.gateway.request_span import tell
 from services.gateway.state import GatewayState
 from shared.errors import InternalError, RateLimited, ServiceError
 from shared.events import Failed
 from shared.tracebacks import where
+from shared.tracing import NO_SPAN, Kind, Span
 
 API_VERSION = "2020-10-01"
-CLIENT_CLOSED = 499
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+
+UNTRACED = OPEN_PATHS | {"/metrics"}  # probes
 
 
 class Observe:
@@ -45,6 +49,7 @@ class Observe:
             started=self._state.tempo.clock(),
             retries=retries_so_far(headers),
         )
+        record.span = self._start_span(record, headers)
         attach(scope, record)
         answer = _Answer(self._state, record, send)
         self._state.metrics.in_flight.inc()
@@ -56,9 +61,16 @@ class Observe:
         finally:
             self._state.metrics.in_flight.dec()
             self._note(scope, record)
+            tell(record, _route_of(scope))
             self._state.usage.add(record)
             if record.charge is not None:
                 await asyncio.shield(record.settle())
+
+    def _start_span(self, record: Record, headers: Headers) -> Span:
+        if record.path in UNTRACED:
+            return NO_SPAN
+        about = {"http.request.method": record.method, "castalia.request_id": record.request_id}
+        return self._state.tracer.start(record.method, Kind.SERVER, parent=headers.get("traceparent"), attributes=about)
 
     async def _run(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
@@ -128,6 +140,7 @@ class _Answer:
         if self._started:
             self.record.cut = True
             return
+        self.record.refusal = failure.code
         extra = error_headers(failure, retries=self.record.retries, rng=self._state.rng)
         headers = {"content-type": "application/json", **extra}
         if failure.status == 401:
@@ -142,12 +155,13 @@ class _Answer:
 class Authenticate:
     """Lets in those who hold a key, where keys are required: everywhere but at the open paths, `/metrics` included."""
 
-    def __init__(self, app: ASGIApp, *, state: GatewayState) -> None:
+    def __init__(self, app: ASGIApp, *, state: GatewayState, open_paths: Set[str]) -> None:
         self._app = app
         self._state = state
+        self._open = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._open:
             record, caller = record_of(scope), caller_of(scope)
             if caller is not None:
                 record.tenant, record.is_batch_line = caller, True

@@ -53,6 +53,7 @@ class Mirror:
             weight=1.0,
             priority=Priority.BATCH,
             deadline_s=self._longest_s,
+            traceparent=None,  # a trace of its own: nobody waits for it
         )
         errand = Errand((replace(target, call=call),), self._longest_s, None)
         # In no request's context: the copy outlives the request.

@@ -39,6 +39,7 @@ class Ask:
     deadline_s: float
     stream: bool
     is_bulky: bool
+    traceparent: str | None = None  # of the request's span
 
 
 class Planner:
@@ -133,5 +134,6 @@ class Planner:
             deadline_s=ask.deadline_s,
             flush_s=flush_s,
             affinity=affinity,
+            traceparent=ask.traceparent,
         )
         return Target(service, call, partial(self._state.board.is_ready, service, model))

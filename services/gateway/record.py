@@ -9,10 +9,12 @@ from starlette.types import Scope
 
 from services.gateway.limits import Charge
 from services.gateway.tenants import ANYONE, Tenant
+from shared.tracing import NO_SPAN, Span
 
 _KEY = "castalia.record"
 _CALLER = "castalia.caller"
-_RAN = frozenset({0, 499, 500, 504})  # other failures are refusals, before any work
+CLIENT_CLOSED = 499  # the client went away: in the log and in metrics alone
+_RAN = frozenset({0, CLIENT_CLOSED, 500, 504})  # other failures are refusals, before any work
 
 
 @dataclass(slots=True)
@@ -29,13 +31,16 @@ class Record:
     status: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt's: those that the model had read before
     units: float = 0.0  # work of the rows that ended well, in the model's own unit
     first_chunk_s: float | None = None
     queued_s: float | None = None  # of its row that waited longest for a place in the batch
     images: int = 0  # finished ones
     cut: bool = False  # the stream failed after its first byte
+    refusal: str | None = None  # the code of the error that it was answered with
     charge: Charge | None = None  # what it took of its tenant's limits
     limit_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    span: Span = NO_SPAN
     is_batch_line: bool = False  # the batch that it belongs to records its usage, and no rate limit applies
 
     @property

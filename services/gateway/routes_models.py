@@ -1,18 +1,21 @@
-"""Owns `/v1/models`: what the configuration says of each model and route, and what the replicas last reported."""
+"""Owns `/v1/models`: what the configuration says of models and routes, what replicas last reported, and cards."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
 
 from services.gateway.board import BEST_FIRST
+from services.gateway.cards import read_card
 from services.gateway.record import record_of
-from services.gateway.responses import read_responses
+from services.gateway.responses import path_parameter, read_responses
 from services.gateway.routing import Fork, Route
 from services.gateway.state import GatewayState
 from shared.errors import ModelNotFound
 from shared.schemas.common import ModelCard, ModelList
+from shared.schemas.fleet import CardDocument
 
 OWNER = "castalia"
 REPORT_WAIT_S = 0.5
@@ -47,6 +50,19 @@ def models_router(state: GatewayState) -> APIRouter:
         services = {route.service.name for route in (found.targets if isinstance(found, Fork) else (found,))}
         await state.board.refresh([*services], wait_s=REPORT_WAIT_S)
         return _card(state, found)
+
+    @router.get(
+        "/v1/cards/{model_id:path}",
+        summary="What a built-in model was trained on, and how good it is",
+        responses=read_responses(404),
+        openapi_extra=path_parameter("model_id"),
+    )
+    async def get_document(request: Request) -> CardDocument:
+        name = request.path_params["model_id"]
+        found = state.table.find(name)
+        if isinstance(found, Fork) or not record_of(request.scope).tenant.may_use(name):
+            raise ModelNotFound(name)
+        return await asyncio.to_thread(read_card, found.model)
 
     return router
 

@@ -1,10 +1,10 @@
-"""Owns what operators ask: is the process up, does the data path answer, what are the figures."""
+"""Owns what operators ask: is the process up, does the data path answer, what are the figures, which replicas run."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,9 +12,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from services.gateway.dispatcher import ReplicaLost
 from services.gateway.record import record_of
 from services.gateway.responses import open_responses, read_responses
+from services.gateway.routing import RoutingTable
 from services.gateway.state import GatewayState
+from shared.config.base import ServiceConfig, ServiceEntry
 from shared.errors import Overloaded, ServiceError
+from shared.reports import ModelReport, ReplicaReport
 from shared.schemas.common import Health, Readiness
+from shared.schemas.fleet import FleetStatus, ModelOnReplica, Replica, ServiceStatus
 
 START_S = 600.0  # weights may have to be fetched first
 
@@ -75,7 +79,46 @@ def ops_router(state: GatewayState) -> APIRouter:
         reports = await state.board.fresh([service.name for service in state.table.services])
         return Response(state.metrics.render(reports), media_type=CONTENT_TYPE_LATEST)
 
+    @router.get("/v1/fleet", summary="The services and their replicas", responses=read_responses(403))
+    async def fleet(request: Request) -> FleetStatus:
+        record_of(request.scope).tenant.check_operator()
+        services = state.table.services
+        reports = await state.board.fresh([service.name for service in services])
+        return FleetStatus(services=[_status(state.table, service, reports) for service in services])
+
     return router
+
+
+def _status(table: RoutingTable, service: ServiceEntry, reports: Sequence[ReplicaReport]) -> ServiceStatus:
+    routes = [route for route in table.routes.values() if route.service == service]
+    bounds = service.replicas if isinstance(service, ServiceConfig) else None
+    return ServiceStatus(
+        name=service.name,
+        family=routes[0].family,
+        models=[route.model.id for route in routes],
+        min_replicas=bounds.min if bounds else None,
+        max_replicas=bounds.max if bounds else None,
+        replicas=[_replica(report) for report in reports if report.service == service.name],
+    )
+
+
+def _replica(report: ReplicaReport) -> Replica:
+    return Replica(replica=report.replica, models=[_model(entry) for entry in report.models])
+
+
+def _model(entry: ModelReport) -> ModelOnReplica:
+    return ModelOnReplica(
+        model=entry.model,
+        state=entry.state,
+        waiting_rows=entry.waiting_rows,
+        running_rows=entry.running_rows,
+        steps=entry.steps,
+        row_steps=entry.row_steps,
+        units=entry.units,
+        finished_rows=dict(entry.finished),
+        first_chunks=sum(entry.first_chunk_seconds.counts),
+        first_chunk_seconds=entry.first_chunk_seconds.total,
+    )
 
 
 async def _answers(state: GatewayState, service: str) -> bool:

@@ -1,11 +1,12 @@
-"""Owns `/v1/usage`: what the caller's own tenant used. Every other tenant's is for operators, by `castalia usage`."""
+"""Owns `/v1/usage`: what the caller's own tenant used; and for operators, what every tenant did."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 from fastapi import APIRouter, Request
 
@@ -13,10 +14,19 @@ from services.gateway.queries import query_parameters, read_query
 from services.gateway.record import record_of
 from services.gateway.responses import read_responses
 from services.gateway.state import GatewayState
-from services.gateway.store.usage_rows import UsageRow, merged
+from services.gateway.store.usage_rows import COUNTED, UsageRow, merged
 from services.gateway.store_guard import needing_store
 from shared.errors import InvalidRequest
-from shared.schemas.usage import Grouping, UsageCounts, UsageEntry, UsageQuery, UsageReport
+from shared.schemas.usage import (
+    Grouping,
+    TenantsUsage,
+    TenantUsage,
+    UsageCounts,
+    UsageEntry,
+    UsagePeriod,
+    UsageQuery,
+    UsageReport,
+)
 
 MAX_DAYS = 366
 READ_S = 5.0
@@ -33,18 +43,36 @@ def usage_router(state: GatewayState) -> APIRouter:
     )
     async def usage(request: Request) -> UsageReport:
         query = read_query(request, UsageQuery)
-        start, end = _days(query, datetime.fromtimestamp(state.tempo.now(), UTC).date())
         tenant = record_of(request.scope).tenant.name
-        with needing_store(state.log):
-            async with asyncio.timeout(READ_S):
-                rows = await state.usage.used(tenant, start=str(start), end=str(end), model=query.model)
+        start, end, rows = await _used(state, tenant, query)
         entries = [_entry(row) for row in _grouped(rows, query.group_by)]
         return UsageReport(tenant=tenant, start=start, end=end, data=entries, total=_total(rows))
+
+    @router.get(
+        "/v1/usage/tenants",
+        summary="What every tenant used",
+        responses=read_responses(400, 403, 503),
+        openapi_extra={"parameters": query_parameters(UsagePeriod)},
+    )
+    async def usage_of_tenants(request: Request) -> TenantsUsage:
+        record_of(request.scope).tenant.check_operator()
+        start, end, rows = await _used(state, None, read_query(request, UsagePeriod))
+        by_tenant = merged(replace(row, model="", day="") for row in rows)
+        entries = [TenantUsage(tenant=row.tenant, **_counts(row)) for _, row in sorted(by_tenant.items())]
+        return TenantsUsage(start=start, end=end, data=entries, total=_total(rows))
 
     return router
 
 
-def _days(query: UsageQuery, today: date) -> tuple[date, date]:
+async def _used(state: GatewayState, tenant: str | None, period: UsagePeriod) -> tuple[date, date, Sequence[UsageRow]]:
+    """The first and the last day, and what was used from one to the other. Raises InvalidRequest, StoreUnavailable."""
+    start, end = _days(period, datetime.fromtimestamp(state.tempo.now(), UTC).date())
+    with needing_store(state.log):
+        async with asyncio.timeout(READ_S):
+            return start, end, await state.usage.used(tenant, start=str(start), end=str(end), model=period.model)
+
+
+def _days(query: UsagePeriod, today: date) -> tuple[date, date]:
     """The first and the last day. Raises InvalidRequest."""
     end = query.end or today
     start = query.start or end.replace(day=1)
@@ -65,25 +93,15 @@ def _grouped(rows: Iterable[UsageRow], group_by: Grouping | None) -> list[UsageR
 
 
 def _entry(row: UsageRow) -> UsageEntry:
-    return UsageEntry(
-        day=date.fromisoformat(row.day) if row.day else None,
-        model=row.model or None,
-        requests=row.requests,
-        prompt_tokens=row.prompt_tokens,
-        completion_tokens=row.completion_tokens,
-        images=row.images,
-        units=row.units,
-    )
+    return UsageEntry(day=date.fromisoformat(row.day) if row.day else None, model=row.model or None, **_counts(row))
 
 
 def _total(rows: Iterable[UsageRow]) -> UsageCounts:
     total = UsageRow("", "", "")
     for row in rows:
         total = total.plus(row)
-    return UsageCounts(
-        requests=total.requests,
-        prompt_tokens=total.prompt_tokens,
-        completion_tokens=total.completion_tokens,
-        images=total.images,
-        units=total.units,
-    )
+    return UsageCounts(**_counts(total))
+
+
+def _counts(row: UsageRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in COUNTED}

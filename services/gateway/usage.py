@@ -107,10 +107,10 @@ class UsageMeter:
         write.add_done_callback(self._writes.discard)
         await asyncio.shield(write)
 
-    async def used(self, tenant: str, *, start: str, end: str, model: str | None) -> Sequence[UsageRow]:
-        """The tenant's rows from day `start` to day `end`: what the store has and what waits here. Writes nothing.
+    async def used(self, tenant: str | None, *, start: str, end: str, model: str | None) -> Sequence[UsageRow]:
+        """A tenant's rows from day `start` to day `end`: what the store has and what waits here. Writes nothing.
 
-        None is all models. Raises `STORE_FAILURES`.
+        None is all tenants, or all models. Raises `STORE_FAILURES`.
         """
         async with self._turn:
             async with self._store.read() as connection:
@@ -118,7 +118,7 @@ class UsageMeter:
             waiting = [
                 row
                 for row in self._pending.values()
-                if row.tenant == tenant and start <= row.day <= end and model in (None, row.model)
+                if tenant in (None, row.tenant) and start <= row.day <= end and model in (None, row.model)
             ]
         return list(merged([*rows, *waiting]).values())
 

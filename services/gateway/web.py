@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway.batches.assembly import make_files, make_runner
-from services.gateway.middleware import Authenticate, Observe
+from services.gateway.fixed import FixedAnswer
+from services.gateway.middleware import OPEN_PATHS, Authenticate, Observe
 from services.gateway.openapi import build_openapi
 from services.gateway.problems import error_body
 from services.gateway.routes_audio import audio_router
@@ -24,6 +26,7 @@ from services.gateway.routes_images import image_router
 from services.gateway.routes_items import items_router
 from services.gateway.routes_models import models_router
 from services.gateway.routes_ops import ops_router
+from services.gateway.routes_pages import load_pages, pages_router
 from services.gateway.routes_text import text_router
 from services.gateway.routes_usage import usage_router
 from services.gateway.state import GatewayState
@@ -34,10 +37,24 @@ from shared.events import Failed
 class Api(FastAPI):
     """FastAPI with the gateway's own OpenAPI document."""
 
+    _document: FixedAnswer | None = None
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             self.openapi_schema = build_openapi(self)
         return self.openapi_schema
+
+    def setup(self) -> None:
+        """Ahead of FastAPI's own route to the document, which would not compress it to a tenth."""
+        assert self.openapi_url is not None
+        self.add_route(self.openapi_url, self._describe, include_in_schema=False)
+        super().setup()
+
+    async def _describe(self, request: Request) -> Response:
+        if self._document is None:
+            text = json.dumps(self.openapi(), separators=(",", ":"))
+            self._document = FixedAnswer.of(text.encode(), "application/json")
+        return self._document.to(request)
 
 
 def build_app(state: GatewayState) -> FastAPI:
@@ -55,6 +72,7 @@ def build_app(state: GatewayState) -> FastAPI:
 
     app = Api(title="Castalia", version=version("castalia"), redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     files = make_files(state)
+    pages = load_pages()
     runner = make_runner(app, state, files)
     routers = (
         models_router(state),
@@ -66,12 +84,13 @@ def build_app(state: GatewayState) -> FastAPI:
         batches_router(state, runner.wake),
         usage_router(state),
         ops_router(state),
+        pages_router(pages),
     )
     for router in routers:
         app.include_router(router)
     routes = [route for router in (app, *routers) for route in router.routes if isinstance(route, Route)]
     app.add_exception_handler(HTTPException, partial(_no_route, routes))
-    app.add_middleware(Authenticate, state=state)
+    app.add_middleware(Authenticate, state=state, open_paths=OPEN_PATHS | pages.keys())
     app.add_middleware(Observe, state=state)  # the last added is the outermost
     return app
 

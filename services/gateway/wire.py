@@ -21,11 +21,16 @@ class StreamWire(Protocol):
 
 
 class Counts(Protocol):
-    """What a request's rows have used so far, in tokens. `any_seen` says whether a row has given anything."""
+    """What a request's rows have used so far, in tokens. `any_seen` says whether a row has given anything.
+
+    `cached`: how many of the prompt's the model had read before.
+    """
 
     @property
     def any_seen(self) -> bool: ...
     @property
     def prompt(self) -> int: ...
+    @property
+    def cached(self) -> int: ...
     @property
     def completion(self) -> int: ...

@@ -69,6 +69,18 @@ class Settings(BaseSettings):
     haproxy: bool = Field(default=True, description="Ray Serve's HAProxy ingress (else its Python proxy)")
     throughput_optimized: bool = Field(default=True, description="Ray Serve's throughput mode")
     grpc: bool = Field(default=True, description="gRPC between gateway and replicas (else Ray's object store)")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s]+",
+        description="a collector that takes traces by OTLP over HTTP, such as `http://collector:4318`; without it, "
+        "nothing is traced",
+    )
+    trace_ratio: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="the share of requests that are traced, of those whose `traceparent` does not say whether they are",
+    )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="the least that is logged"
     )

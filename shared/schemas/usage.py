@@ -12,12 +12,15 @@ from shared.schemas.common import RequestModel, ResponseModel
 Grouping = Literal["day", "model"]
 
 
-class UsageQuery(RequestModel):
+class UsagePeriod(RequestModel):
     """Days are in UTC."""
 
     start: date | None = Field(default=None, description="The first day; that of the end's month, if not given.")
     end: date | None = Field(default=None, description="The last day, which counts; today, if not given.")
     model: str | None = Field(default=None, max_length=128, pattern=r"^[^\x00]*$", description="Of this model alone.")
+
+
+class UsageQuery(UsagePeriod):
     group_by: Grouping | None = Field(
         default=None, description="`day`: all models of a day in one; `model`: all days of a model. Else neither."
     )
@@ -39,6 +42,21 @@ class UsageEntry(UsageCounts):
     object: Literal["usage"] = "usage"
     day: date | None
     model: str | None
+
+
+class TenantUsage(UsageCounts):
+    object: Literal["usage.tenant"] = "usage.tenant"
+    tenant: str
+
+
+class TenantsUsage(ResponseModel):
+    """What each tenant used, of all models and days together, by its name."""
+
+    object: Literal["usage.tenants"] = "usage.tenants"
+    start: date
+    end: date
+    data: list[TenantUsage]
+    total: UsageCounts
 
 
 class UsageReport(ResponseModel):

@@ -43,6 +43,8 @@ OTHER: dict[str, Any] = {
     "settings.timeout_s": 100,
     "settings.report_s": 0.25,
     "settings.blob_url": "s3://bucket",
+    "settings.otlp_endpoint": "http://collector:4318",
+    "settings.trace_ratio": 0.5,
     "gateway.service.type": "NodePort",
     "gateway.upstreamSecrets": [{"env": "OPENAI_API_KEY", "secret": "other", "key": "k"}],
     "gateway.httpRoute.parentRefs": [{"name": "other"}],
@@ -78,8 +80,8 @@ def generated(module: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-@pytest.mark.parametrize("module", ["deploy.generate_schema", "deploy.generate_readme"])
-def test_schema_and_readme_are_those_that_the_classes_give(module: str) -> None:
+@pytest.mark.parametrize("module", ["deploy.generate_schema", "deploy.generate_readme", "deploy.generate_dashboards"])
+def test_generated_files_are_those_that_their_modules_give(module: str) -> None:
     done = generated(module)
     assert done.returncode == 0, done.stderr
 

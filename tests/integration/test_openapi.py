@@ -23,7 +23,8 @@ MODELS = ("llama", "qwen")
 # What each draws, by any request that gives nothing else but what every model has.
 PAINTERS = {"emoji": "red heart", "digits": "7"}
 COMMON = {"model", "prompt", "start", "end", "image", "n", "frames", "seed", "stream", "output_format", "user"}
-REFERS_TO_STORED = ("{file_id}", "{batch_id}", "POST /v1/batches")  # no example knows the id of something that is there
+# No example knows the id of something that is there; no model here was trained by this project, and has a card.
+REFERS_TO_STORED = ("{file_id}", "{batch_id}", "POST /v1/batches", "/v1/cards/")
 # No example is a picture, a record or a word that a model of them takes: the tests of families and of audio ask.
 OF_CONTENT = frozenset(operation.path for operation in OPERATIONS) | {"/v1/audio/speech", "/v1/audio/generations"}
 EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 8}  # of each operation

@@ -80,7 +80,7 @@ async def test_two_gateways_admit_one_budget_of_requests(redis_url: str) -> None
         metrics = [each.state.metrics.render([]).decode() for each in made]
     assert Counter(answer.status_code for answer in answers) == {200: 100, 429: 160}
     assert min(int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers) == 0
-    assert all("castalia_limits_shared 1.0" in each for each in metrics)
+    assert all('castalia_limits_shared{gateway=""} 1.0' in each for each in metrics)
     assert all(each.log_lines("limits_not_shared") == [] for each in made)
 
 

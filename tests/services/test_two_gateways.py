@@ -62,14 +62,14 @@ def ask(url: str, key: str) -> int:
 
 
 def refusals_by_gateway(url: str, key: str) -> list[int]:
-    """Each gateway's own count. Which one answers is chance, and each is known by the seconds that it has served."""
+    """Each gateway's own count. Which one answers is chance."""
     found: dict[str, int] = {}
     for _ in range(100):
         text = httpx.get(f"{url}/metrics", headers={"authorization": f"Bearer {key}"}, trust_env=False).text
-        seconds = re.search(r'castalia_request_seconds_sum\{route="/v1/completions"\} (\S+)', text)
-        refused = re.search(r'castalia_limit_refusals_total\{limit="requests",tenant="alice"\} (\d+)', text)
-        if seconds is not None:
-            found[seconds[1]] = int(refused[1]) if refused else 0
+        served = re.search(r'castalia_request_seconds_sum\{.*gateway="([^"]+)".*route="/v1/completions"\}', text)
+        refused = re.search(r'castalia_limit_refusals_total\{.*limit="requests",tenant="alice"\} (\d+)', text)
+        if served is not None:
+            found[served[1]] = int(refused[1]) if refused else 0
         if len(found) == 2:
             break
     return list(found.values())

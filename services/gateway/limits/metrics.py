@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class LimitMetrics:
-    """Labels hold known tenants only, so series are bounded."""
+    """`name_of` gives a tenant's label: known tenants only, and a bounded number of them."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, name_of: Callable[[str], str] = str) -> None:
+        self._name_of = name_of
         self._refusals = Counter(
             "castalia_limit_refusals",
             "Requests beyond their tenant's own limits, by tenant and limit.",
@@ -20,7 +23,7 @@ class LimitMetrics:
         )
 
     def refused(self, tenant: str, limit: str) -> None:
-        self._refusals.labels(tenant, limit).inc()
+        self._refusals.labels(self._name_of(tenant), limit).inc()
 
     def shared(self, is_shared: bool) -> None:
         self._shared.set(is_shared)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from limits.aio.storage import MemoryStorage
-from prometheus_client import CollectorRegistry
 
 from services.gateway.limits.claims import UNITS, Claim, Refusal
 from services.gateway.limits.failover import Failover
@@ -68,7 +67,7 @@ class TenantLimiter:
 def make_limiter(
     settings: Settings,
     log: Log,
-    registry: CollectorRegistry,
+    metrics: LimitMetrics,
     *,
     month_units: Callable[[str], float],
     now: Callable[[], float],
@@ -78,7 +77,6 @@ def make_limiter(
 
     Raises ValueError for an address that is none.
     """
-    metrics = LimitMetrics(registry)
     own = Ledger(MemoryStorage(), OwnPlaces(), now=now)
     book: Book = own
     if settings.redis_url is not None:

@@ -35,6 +35,7 @@ from shared.reports import ReplicaReport
 
 MAX_REFUSAL = 64 * 2**10  # bytes of an error's body
 REPLICA = "remote"
+TRACE_HEADER = "traceparent"
 DEADLINE_HEADER = "x-castalia-deadline-ms"  # another Castalia ends what comes too late; others pass it over
 
 
@@ -177,6 +178,8 @@ class RemoteServer:
         headers = httpx.Headers({**self._headers, "content-type": "application/json"})
         if bound_s is not None:
             headers[DEADLINE_HEADER] = str(max(1, int(bound_s * 1e3)))
+        if job.call.traceparent is not None:
+            headers[TRACE_HEADER] = job.call.traceparent
         request = self._client.build_request(
             "POST",
             self._url + job.remote.path,

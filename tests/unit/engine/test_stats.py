@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.engine.contract import FinishReason
-from services.engine.stats import STEP_BOUNDS, WAIT_BOUNDS, Histogram, ModelCounters
+from services.engine.stats import ROW_BOUNDS, STEP_BOUNDS, WAIT_BOUNDS, Histogram, ModelCounters
 from tests.contract.fake import FakeParams, FakeSampler
 from tests.unit.engine.harness import Harness
 
@@ -34,6 +34,8 @@ def test_steps_rows_and_units_are_counted_by_model() -> None:
     stats = harness.engine.stats()
     assert (stats["m"].steps, stats["m"].row_steps, stats["m"].units) == (2, 3, 3.0)
     assert (stats["n"].steps, stats["n"].row_steps, stats["n"].units) == (0, 0, 0.0)
+    assert stats["m"].batch_rows == Histogram(ROW_BOUNDS, (1, 1, *[0] * (len(ROW_BOUNDS) - 1)), 3.0)
+    assert stats["m"].places == FakeSampler().max_batch_size
 
 
 def test_rows_are_counted_by_how_they_end() -> None:

@@ -23,6 +23,7 @@ from shared.config.settings import Settings
 from shared.events import Accepted, Failed, Finished, RowEvent, TextDelta, TokenIds, TokenLogprob
 from shared.reports import Histogram, ModelReport, ModelState, ReplicaReport
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest
+from shared.tracing import Tracer
 
 Script = Callable[[Call], AsyncGenerator[list[RowEvent], None]]
 MODEL = "tiny"
@@ -125,7 +126,7 @@ def report(model: str = MODEL, *, service: str = "chat", state: ModelState = "re
         first_chunk_seconds=histogram,
         step_seconds=histogram,
     )
-    return ReplicaReport(service, replica, (entry,))
+    return ReplicaReport(service, replica, (entry,), healthy=True)
 
 
 @dataclass
@@ -203,6 +204,7 @@ def make_gateway(
     *,
     tempo: Tempo | None = None,
     fleet: FleetConfig | None = FLEET,
+    tracer: Tracer | None = None,
     **env: Any,
 ) -> Gateway:
     dispatcher = dispatcher or FakeDispatcher()
@@ -214,6 +216,7 @@ def make_gateway(
         make_log("DEBUG", log_text),
         tempo=replace(tempo or Tempo(), now=lambda: 1_700_000_000.0),
         rng=random.Random(0),
+        tracer=tracer,
     )
     if fleet is not None:
         state.configure(fleet)

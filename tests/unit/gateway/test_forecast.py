@@ -253,12 +253,12 @@ async def test_the_metrics_say_who_waits_for_what_and_how_fast_it_goes() -> None
     gateway = make_gateway(dispatcher)
     async with gateway.client() as client:
         text = (await client.get("/metrics")).text
-    labels = 'model="tiny",replica="r1",service="chat"'
+    labels = 'family="transformer",model="tiny",replica="r1",service="chat"'
     assert f"castalia_units_per_second{{{labels}}} 100.0" in text
     assert f"castalia_seconds_per_step{{{labels}}} 0.02" in text
     assert f"castalia_predicted_wait_seconds{{{labels}}} 0.075" in text
     assert "castalia_used_cost_ratio{" not in text, "what is not known yet has no sample"
     assert (
-        'castalia_tenant_waiting_cost{model="tiny",priority="default",replica="r1",service="chat",tenant="acme"} 7.5'
-        in text
+        'castalia_tenant_waiting_cost{family="transformer",model="tiny",priority="default",replica="r1",service="chat",'
+        'tenant="acme"} 7.5' in text
     )

@@ -316,7 +316,8 @@ async def test_units_prompts_and_the_time_to_the_first_preview_are_measured(gate
     assert streamed["first_chunk_ms"] is not None
     assert (plain["units"], plain["first_chunk_ms"]) == (STEPS, None)
     figures = gateway.state.metrics.render([]).decode()
-    assert f'castalia_request_units_total{{model="{PAINTER}",tenant="default"}} {3.0 * STEPS}' in figures
+    labels = f'family="diffusion",gateway="",model="{PAINTER}",tenant="default"'
+    assert f"castalia_request_units_total{{{labels}}} {3.0 * STEPS}" in figures
     assert "a red heart" not in gateway.log_text.getvalue()
 
 

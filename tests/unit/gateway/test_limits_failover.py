@@ -181,7 +181,7 @@ async def test_a_gateway_whose_redis_does_not_answer_serves_and_limits(
         metrics = (await client.get("/metrics")).text
     await gateway.state.limiter.close()
     assert statuses == [200, 200, 429]
-    assert "castalia_limits_shared 0.0" in metrics
+    assert 'castalia_limits_shared{gateway=""} 0.0' in metrics
     assert len(gateway.log_lines("limits_not_shared")) == 1
     assert "hidden-word" not in gateway.log_text.getvalue()
 

@@ -47,7 +47,7 @@ async def test_refusals_are_counted_by_tenant_and_limit() -> None:
         for _ in range(3):
             await client.post(CHAT, json=chat())
         metrics = (await client.get("/metrics")).text
-    assert 'castalia_limit_refusals_total{limit="requests",tenant="alice"} 2.0' in metrics
+    assert 'castalia_limit_refusals_total{gateway="",limit="requests",tenant="alice"} 2.0' in metrics
 
 
 async def test_reading_costs_nothing() -> None:

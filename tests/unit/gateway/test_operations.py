@@ -35,6 +35,7 @@ from tests.unit.gateway.fakes import (
 )
 
 CHAT = "/v1/chat/completions"
+FAMILY = "transformer"
 SECRET = "the owl flies at dusk"
 
 
@@ -222,7 +223,7 @@ async def test_metrics_ask_for_fresh_reports_and_are_well_formed(gateway: Gatewa
         for family in text_string_to_metric_families(response.text)
         for sample in family.samples
     }
-    where = (("model", MODEL), ("replica", "r1"), ("service", "chat"))
+    where = (("family", FAMILY), ("model", MODEL), ("replica", "r1"), ("service", "chat"))
     assert samples["castalia_running_rows", *where] == 2
     assert samples["castalia_model_ready", *where] == 1
     assert samples["castalia_steps_total", *where] == 10
@@ -230,13 +231,14 @@ async def test_metrics_ask_for_fresh_reports_and_are_well_formed(gateway: Gatewa
     assert samples["castalia_step_seconds_bucket", *sorted([*where, ("le", "1.0")])] == 5
     assert samples["castalia_step_seconds_count", *where] == 6
     assert samples["castalia_step_seconds_sum", *where] == 4.5
-    asked = {"model": MODEL, "route": CHAT, "status": "200", "tenant": "default"}
+    own = {"gateway": "", "family": FAMILY, "model": MODEL, "tenant": "default"}
+    asked = {**own, "route": CHAT, "status": "200"}
     assert samples["castalia_requests_total", *sorted(asked.items())] == 1
-    unknown = {"model": "", "route": CHAT, "status": "404", "tenant": "default"}
+    unknown = {**own, "family": "", "model": "", "route": CHAT, "status": "404"}
     assert samples["castalia_requests_total", *sorted(unknown.items())] == 1
-    tokens = {"model": MODEL, "tenant": "default", "kind": "completion"}
+    tokens = {**own, "kind": "completion"}
     assert samples["castalia_tokens_total", *sorted(tokens.items())] == 4
-    assert samples["castalia_requests_in_flight",] == 1  # the scrape itself
+    assert samples["castalia_requests_in_flight", ("gateway", "")] == 1  # the scrape itself
 
 
 async def test_a_scraper_that_leaves_does_not_take_the_reports_from_the_next() -> None:

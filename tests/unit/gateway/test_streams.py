@@ -217,7 +217,10 @@ async def test_the_first_text_is_timed(gateway: Gateway) -> None:
     async with gateway.client() as client:
         await client.post(CHAT, json=chat(stream=True))
     assert gateway.log_lines()[-1]["first_chunk_ms"] >= 0
-    assert b'castalia_first_chunk_seconds_count{model="tiny"} 1.0' in gateway.state.metrics.render([])
+    assert (
+        b'castalia_time_to_first_chunk_seconds_count{family="transformer",gateway="",model="tiny"} 1.0'
+        in gateway.state.metrics.render([])
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -13,6 +13,7 @@ from shared.calls import Call
 from shared.events import Event, Failed
 from shared.reports import ModelReport
 from shared.schemas.text import DetokenizeRequest
+from shared.tracing import NO_TRACER, Tracer
 from tests.unit.replica.fakes import Loader, service
 
 ENDLESS = 10**9
@@ -24,7 +25,9 @@ def call(*steps: int, model: str = "a", task: str = "generate", **changes: Any) 
 
 
 @asynccontextmanager
-async def running(*models: LoadedModel | Exception, **changes: Any) -> AsyncIterator[ModelService]:
+async def running(
+    *models: LoadedModel | Exception, tracer: Tracer = NO_TRACER, **changes: Any
+) -> AsyncIterator[ModelService]:
     """A started service of models a, b, c ..."""
     ids = "abcdef"[: len(models)]
     host = ModelService(
@@ -33,6 +36,7 @@ async def running(*models: LoadedModel | Exception, **changes: Any) -> AsyncIter
         hold_s=10,
         resolve=lambda source: Path("/none"),
         loader=Loader(dict(zip(ids, models, strict=True))),
+        tracer=tracer,
     )
     await host.start()
     try:

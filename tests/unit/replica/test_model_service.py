@@ -118,9 +118,11 @@ async def test_a_deadline_ends_a_running_row() -> None:
 async def test_a_dead_device_makes_the_replica_unhealthy() -> None:
     async with running(loaded(fault="device")) as host:
         host.check_health()
+        assert host.report().healthy
         await events(host, call(1))
         with pytest.raises(EngineUnhealthy):
             host.check_health()
+        assert host.report().healthy is False
         assert (await failure(host, call(1))).status == 503
 
 

@@ -50,3 +50,18 @@ def test_the_load_for_scaling_is_what_a_request_would_wait_and_what_is_done_by_w
     report = reporter.report(slots(), max_wait_s=60).models[0]
     assert full.wait_s == queue_wait_s(report.load, report.pace)
     assert full.wait_s > 5
+
+
+def test_a_report_says_how_full_batches_were_and_how_long_the_model_took_to_load() -> None:
+    simulation = Simulation()
+    simulation.engine.submit("m", [FakeParams(steps=1), FakeParams(steps=2)], tenant="a")
+    while simulation.engine.has_work:
+        simulation.engine.step()
+    known = slots()
+    known["m"].load_s = 1.5
+    report = Reporter("s", "r", simulation.engine, simulation.admission).report(known, max_wait_s=60, healthy=False)
+    busy, idle = report.models
+    assert (busy.batch_rows.total, sum(busy.batch_rows.counts), busy.batch_rows.counts[:2]) == (3.0, 2, (1, 1))
+    assert (busy.places, busy.load_s) == (4, 1.5)
+    assert (idle.places, idle.load_s) == (0, None)
+    assert (report.healthy, report.devices) == (False, ())

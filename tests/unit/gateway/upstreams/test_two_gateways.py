@@ -99,7 +99,7 @@ async def test_a_remote_model_is_listed_as_such_and_readiness_does_not_hang_on_i
     assert (card["family"], card["state"], card["revision"]) == ("upstream", "ready", "remote")
     assert (card["tasks"], card["limits"]) == (["chat", "completion"], {"context_length": 64.0})
     assert ready.json()["services"] == ["chat"]
-    assert 'castalia_model_ready{model="near"' in metrics.replace('replica="remote",service="far",', "")
+    assert 'castalia_model_ready{family="upstream",model="near",replica="remote:",service="far"} 1.0' in metrics
 
 
 async def test_units_and_tokens_are_metered_as_the_remote_server_counts_them(pair: Pair) -> None:
