@@ -131,6 +131,7 @@ def test_what_is_in_flight_at_the_end_is_waited_for_and_else_told(fake_fleet: Fa
     assert f"{cut.summary.totals.in_flight} requests were still in flight" in cut.told
 
 
+@pytest.mark.slow
 def test_workers_send_each_line_of_a_trace_once_and_their_counts_add_up(fake_fleet: FakeFleet, tmp_path: Path) -> None:
     fake_fleet.gap_s = 0.2  # the last answers come after the last request
     lines = [f"{number * 0.05},{'chat' if number % 3 else 'completion'},{1000 + number}" for number in range(60)]
@@ -149,6 +150,7 @@ def test_workers_send_each_line_of_a_trace_once_and_their_counts_add_up(fake_fle
     assert max(late) < 1.5, "each line at its time"
 
 
+@pytest.mark.slow
 def test_workers_share_a_drawn_load_and_reports_on_the_way_count_nothing_twice(
     fake_fleet: FakeFleet, tmp_path: Path
 ) -> None:
