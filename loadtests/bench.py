@@ -4,7 +4,7 @@ Text: measurements inside this process come first (`in_process`), then servers o
 a 14 M parameter GPT-2 with random weights, and SmolLM2-135M-Instruct. Images (`images`): servers over HTTP, with a
 4 M parameter UNet of random weights. Recurrent (`recurrent`): one character model of random weights in this process,
 its requests in a batch and one after another. What is compared with each other runs in turn, round after round, and
-medians are reported. Bounded: with every peer some 45 minutes of text on two quiet cores, 17 with `--quick`.
+medians are reported. Bounded: with every peer some 70 minutes of text on two cores, 20 with `--quick`.
 """
 
 from __future__ import annotations

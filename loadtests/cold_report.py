@@ -67,7 +67,7 @@ def tables(results: Results) -> list[Table]:
         Table("From the request to the first token", ("what is there", "server", "seconds"), firsts),
         _phases(results, COLD, REPLICA_COLD),
         _phases(results, RELOAD, MODEL_COLD),
-        Table("Targets", ("figure", "got", "aim", "met"), [_goal_row(goal) for goal in goals(results)]),
+        Table("Targets", ("figure", "got", "aim", "met"), [goal.row(".2f") for goal in goals(results)]),
     ]
     return [table for table in every if table.rows]
 
@@ -113,8 +113,3 @@ def _phases(results: Results, case: Case, titles: Mapping[str, str]) -> Table:
         if any(found):
             rows.append((title, *(mid(seconds, 2) if seconds else "" for seconds in found)))
     return Table(f"{case.capitalize()}: phases, in seconds", ("phase", *columns), rows)
-
-
-def _goal_row(goal: Goal) -> Row:
-    sign = "at least" if goal.is_least else "at most"
-    return goal.name, f"{goal.got:.2f}", f"{sign} {goal.bound:g}", "yes" if goal.met else "no"

@@ -16,6 +16,7 @@ from loadtests.bench_models import gpt2_14m
 from loadtests.open_loop import Reply, ask
 from loadtests.peers.fleet import BenchFleet
 from loadtests.report import machine
+from loadtests.tables import Row
 from shared.config.settings import Settings
 
 ROWS = 8
@@ -38,6 +39,14 @@ class Goal:
     @property
     def met(self) -> bool:
         return self.got >= self.bound if self.is_least else self.got <= self.bound
+
+    @property
+    def limit(self) -> str:
+        return f"{'at least' if self.is_least else 'at most'} {self.bound:.4g}"
+
+    def row(self, form: str) -> Row:
+        """Of a report's table; `form` is how to write what was got."""
+        return self.name, format(self.got, form), self.limit, "yes" if self.met else "no"
 
 
 def sender(url: str, *, seed: int, key: str | None = None, deadline_s: float | None = DEADLINE_S) -> Send:
@@ -82,9 +91,7 @@ def write(folder: Path, name: str, what: str, goals: Sequence[Goal], figures: An
     lines = [f"# {name.capitalize()}", "", what.strip(), "", f"The run took {seconds / 60:.0f} minutes.", ""]
     lines += [*(f"- {key}: {value}" for key, value in facts.items()), ""]
     lines += ["| figure | got | bound | met |", "|---|---|---|---|"]
-    for goal in goals:
-        sign = "at least" if goal.is_least else "at most"
-        lines.append(f"| {goal.name} | {goal.got:.3g} | {sign} {goal.bound:g} | {'yes' if goal.met else 'no'} |")
+    lines += [f"| {' | '.join(goal.row('.3g'))} |" for goal in goals]
     path = folder / f"{name}.md"
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -212,9 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"written: {path}")
     missed = [goal for goal in wanted if not goal.met]
     for goal in missed:
-        console.print(
-            f"[red]missed:[/] {goal.name}: {goal.got:.4g}, at {'least' if goal.is_least else 'most'} {goal.bound:.4g}"
-        )
+        console.print(f"[red]missed:[/] {goal.name}: {goal.got:.4g}, {goal.limit}")
     return 1 if missed else 0
 
 
