@@ -37,20 +37,20 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help=r"The model's id. \[the first that does the task, and is ready if any is]",
+        help=r"The model's id. \[the first that does the task]",
         autocompletion=complete_model,
     ),
 ]
 
 
 def first_model(client: Client, task: str) -> str:
-    """The id of the first ready model that does the task, else of the first.
+    """The id of the first model that does the task and has not failed, else of the first. Asked, one that sleeps wakes.
 
     Raises CliError, which names those that are served.
     """
     served = client.models()
     able = [model for model in served if task in model.tasks]
     if able:
-        return next((model for model in able if model.state == "ready"), able[0]).id
+        return next((model for model in able if model.state != "failed"), able[0]).id
     names = ", ".join(model.id for model in served) or "none"
     raise CliError(f"no model at {client.url} does {task}; served: {names}")

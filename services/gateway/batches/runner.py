@@ -46,8 +46,10 @@ class BatchRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(*STORE_FAILURES):  # then the leases run out
+        try:
             await self._means.ledger.release(held)
+        except STORE_FAILURES as error:  # then the leases run out
+            self._means.log.error("batches_not_released", cause=cause_of(error))
 
     async def _repeat(self) -> None:
         while True:

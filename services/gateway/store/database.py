@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import URL, Connection, event, make_url
@@ -40,6 +42,28 @@ STORE_FAILURES: tuple[type[Exception], ...] = (
 
 class StoreError(Exception):
     """The store cannot be used as it is configured. The message never holds its URL, which may hold a password."""
+
+
+class _Connection(sqlite3.Connection):
+    """Closes its cursors with itself.
+
+    SQLite keeps the locks of a closed connection until its last statement is gone, and the statement of a query that
+    was cancelled is gone only when Python collects its garbage.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cursors = WeakSet[sqlite3.Cursor]()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        cursor = super().cursor(*args, **kwargs)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        for cursor in list(self._cursors):
+            cursor.close()
+        super().close()
 
 
 class Store:
@@ -84,6 +108,12 @@ class Store:
             yield await connection.execution_options(**{READS_ONLY: True})
 
     async def close(self) -> None:
+        """End every connection once its transaction ends, CONNECT_S at most: given back later, none would end it."""
+        pool = cast(AsyncAdaptedQueuePool, self.engine.pool)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_S):
+                while pool.checkedout():  # noqa: ASYNC110  the pool has no event for it
+                    await asyncio.sleep(0.005)
         await self.engine.dispose()
 
 
@@ -131,7 +161,8 @@ def _options(url: URL) -> dict[str, Any]:
         arguments = {"timeout": CONNECT_S, "command_timeout": COMMAND_S}
         return {"pool_timeout": CONNECT_S, "pool_pre_ping": True, "connect_args": arguments}
     # `None` keeps Python's driver from opening transactions of its own: see `_begin_sqlite`.
-    options: dict[str, Any] = {"connect_args": {"isolation_level": None, "timeout": CONNECT_S}}
+    arguments = {"isolation_level": None, "timeout": CONNECT_S, "factory": _Connection}
+    options: dict[str, Any] = {"connect_args": arguments}
     if not url.database or url.database == ":memory:":  # each connection would be a database of its own
         options |= {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
     return options | {"pool_timeout": CONNECT_S}

@@ -71,8 +71,11 @@ class Events:
             self.changed.notify_all()
 
     async def until(self, event: str, count: int = 1) -> None:
-        async with asyncio.timeout(60), self.changed:
-            await self.changed.wait_for(lambda: [name for name, _ in self.seen].count(event) >= count)
+        try:
+            async with asyncio.timeout(60), self.changed:
+                await self.changed.wait_for(lambda: [name for name, _ in self.seen].count(event) >= count)
+        except TimeoutError:
+            raise AssertionError(f"waited in vain for {count} of {event}; seen: {self.seen}") from None
 
 
 @dataclass

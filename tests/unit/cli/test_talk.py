@@ -59,10 +59,11 @@ def test_text_goes_into_a_file_which_is_said_and_not_written_over(run: Run, serv
     assert "--overwrite" in again.stderr
 
 
-def test_the_first_model_that_is_ready_goes_before_one_that_sleeps(run: Run, server: WireServer) -> None:
+def test_who_names_no_model_gets_the_first_though_it_sleeps_unless_it_failed(run: Run, server: WireServer) -> None:
     server.models.insert(0, {**server.models[1], "id": "sleeper", "state": "cold"})
+    server.models.insert(0, {**server.models[1], "id": "broken", "state": "failed"})
     run("generate", "Hi", "--url", server.url)
-    assert server.asked[0]["model"] == "tiny"
+    assert server.asked[0]["model"] == "sleeper"
 
 
 def test_complete_sends_the_prompt_as_it_is(run: Run, server: WireServer) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from services.gateway.store.database import STORE_FAILURES, Store, StoreError, cause_of
 from services.gateway.store.migrating import migrate
@@ -50,6 +52,40 @@ async def test_a_reader_neither_waits_for_a_writer_nor_stops_one(tmp_path: Path)
     async with store.read() as reader:
         assert len((await reader.execute(revisions.select())).all()) == 1
     await store.close()
+
+
+async def test_closing_lets_a_transaction_end_and_then_ends_its_connection(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    await migrate(store)
+    async with store.begin() as writer:
+        driver = (await writer.get_raw_connection()).driver_connection
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0.02)
+        assert not closing.done()
+        await writer.execute(revisions.insert().values(subject="x", count=1))
+    await closing
+    assert isinstance(driver, aiosqlite.Connection)
+    with pytest.raises(ValueError, match="no active connection"):
+        await driver.execute("SELECT 1")
+
+
+async def test_a_query_that_is_cancelled_leaves_no_lock(tmp_path: Path) -> None:
+    store, other = (Store(f"sqlite:///{tmp_path}/store.db") for _ in range(2))
+    await migrate(store)
+
+    async def write_and_read() -> None:
+        async with store.begin() as connection:
+            await connection.execute(revisions.insert().values(subject="x", count=1))
+            event.listen(connection.sync_connection, "before_cursor_execute", lambda *_: working.cancel())
+            await connection.execute(revisions.select())
+
+    working = asyncio.create_task(write_and_read())
+    (ending,) = await asyncio.gather(working, return_exceptions=True)
+    assert isinstance(ending, asyncio.CancelledError)
+    async with other.begin() as connection:
+        assert (await connection.execute(revisions.select())).all() == []
+    await store.close()
+    await other.close()
 
 
 async def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
