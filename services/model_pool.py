@@ -210,7 +210,9 @@ class ModelPool:
         while self._hosts(slot):
             if slot.memory is not None and slot.memory > self._budget:
                 raise ModelTooLarge(f"it needs {slot.memory:,} bytes, and its service has {self._budget:,}")
-            needed, now = min(slot.expected_memory, self._budget), self._clock()
+            now = self._clock()
+            expected = slot.expected_memory if slot.is_wanted(now) else self._likely_memory(slot)
+            needed = min(expected, self._budget)
             if needed <= self._free:
                 return True
             idle = [other for other in self._slots.values() if other.loaded is not None and not other.is_wanted(now)]
@@ -218,6 +220,13 @@ class ModelPool:
                 return False
             await self._evict(min(idle, key=lambda other: other.last_used))
         return False
+
+    def _likely_memory(self, slot: ModelSlot) -> int:
+        """What a load that nobody waits for will take: not to be made in vain, its weights count as its neighbours' do."""
+        others = [other for other in self._slots.values() if other.loaded is not None and other.weight_bytes]
+        if slot.memory is not None or not others:
+            return slot.expected_memory
+        return int(slot.expected_memory * min((other.memory or 0) / (other.weight_bytes or 1) for other in others))
 
     def _hosts(self, slot: ModelSlot) -> bool:
         """Whether the slot was neither replaced nor removed."""

@@ -26,6 +26,19 @@ async def test_warm_up_loads_in_order_what_fits_beside_each_other() -> None:
     assert pool.slots["b"].state == "cold", "what does not fit waits for its first request; it has not failed"
 
 
+async def test_warm_up_loads_nothing_in_vain_that_takes_for_its_weights_what_its_neighbour_takes(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(20))
+    loader = Loader({"a": loaded(60), "b": loaded(60)})
+    pool = pool_of(loader, FakeRegistry(), folder=tmp_path)
+    pool.apply(service("a", "b", memory=100))
+    await pool.warm_up()
+    assert (loader.loads, pool.slots["b"].state) == (["a"], "cold")
+    async with pool.lease("b", wait_s=10):
+        assert ready(pool) == {"b"}, "who asks for it gets it"
+
+
 async def test_leases_asked_for_at_once_share_one_load() -> None:
     loader = Loader({"a": loaded()})
     pool = pool_of(loader, FakeRegistry())
