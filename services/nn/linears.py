@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 _BATCHES = (1, 16)  # rows of the decode steps that the benchmark times
-_REPEATS = 3
+_CALLS = 4
+_ENOUGH_S = 0.02  # of one product: what takes longer is not repeated, for little disturbs it
 # Packed unless clearly slower: a near tie, decided by noise, would round differently from one start to the next.
 _MARGIN = 1.25
 
@@ -60,12 +61,12 @@ def pack_linears(model: nn.Module) -> PackingReport:
     token embedding stays for the embedding.
     """
     sites = list(_sites(model))
-    plain_s, packed_s = _benchmark([linear for _, _, linear in sites])
+    plain_s, packed_s, packed = _benchmark([linear for _, _, linear in sites])
     report = PackingReport(packed_s < _MARGIN * plain_s, plain_s, packed_s, len(sites))
     if report.packed:
         while sites:  # one by one, so that each plain weight is freed before the next is packed
             parent, name, linear = sites.pop()
-            setattr(parent, name, PackedLinear(*_weights(linear)))
+            setattr(parent, name, packed.pop(linear, None) or PackedLinear(*_weights(linear)))
     structlog.get_logger(__name__).info(
         "linear_layers",
         kernels="onednn" if report.packed else "default",
@@ -94,30 +95,34 @@ def _weights(linear: Linear) -> tuple[Tensor, Tensor | None]:
     return weight, linear.bias
 
 
-def _benchmark(linears: list[Linear]) -> tuple[float, float]:
-    """Best-of times over the distinct weight shapes, weighted by how many layers have each."""
+def _benchmark(linears: list[Linear]) -> tuple[float, float, dict[Linear, PackedLinear]]:
+    """Best-of times, plain and packed, over the distinct shapes, weighted by how many layers have each.
+
+    With them the layers that were packed for it: one of each shape.
+    """
     shapes: dict[tuple[int, ...], list[Linear]] = {}
     for linear in linears:
         shapes.setdefault((isinstance(linear, Conv1D), *linear.weight.shape), []).append(linear)
     plain_s = packed_s = 0.0
+    made: dict[Linear, PackedLinear] = {}
     with torch.inference_mode():
         for group in shapes.values():
             weight, bias = _weights(group[0])
             try:
                 packed = PackedLinear(weight, bias)
             except (RuntimeError, AttributeError):  # this build or this dtype has no oneDNN kernel
-                return 0.0, float("inf")
+                return 0.0, float("inf"), {}
+            made[group[0]] = packed
             for rows in _BATCHES:
                 x = torch.ones(rows, 1, weight.shape[1], dtype=weight.dtype)
                 plain_s += len(group) * _best_of(lambda x=x, w=weight, b=bias: nn.functional.linear(x, w, b))
                 packed_s += len(group) * _best_of(lambda x=x, p=packed: p(x))
-    return plain_s, packed_s
+    return plain_s, packed_s, made
 
 
 def _best_of(call: Callable[[], object]) -> float:
-    call()
     times: list[float] = []
-    for _ in range(_REPEATS):
+    while len(times) < _CALLS and sum(times) < _ENOUGH_S:
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)

@@ -62,16 +62,15 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
         check_causal(pretrained)
         dtype, device = DTYPES[config.dtype], torch.device(config.device)
         context = _served_context(config, pretrained)
-        model = load_model(folder, pretrained, dtype=dtype, device=device)
+        with ThreadPoolExecutor(1) as beside:  # reading weights is the disk's work, reading a tokenizer Python's
+            reading = beside.submit(_read_tokenizer, folder)
+            model = load_model(folder, pretrained, dtype=dtype, device=device)
+            tokenizer, vocabulary = reading.result()
         log.info("weights_read", model=config.id)
+        if device.type == "cpu":
+            pack_linears(model)  # nothing beside it, which its benchmark would take for slow kernels
         shapes = cache_shapes(model, context)
         use_slots(model, shapes)
-        # Beside each other: reading a tokenizer is Python's work, packing is the kernels'.
-        with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(_read_tokenizer, folder)
-            if device.type == "cpu":
-                pack_linears(model)
-            tokenizer, vocabulary = reading.result()
     budget = CacheBudget(shapes, dtype.itemsize, int(config.cache_memory))
     return _assemble(config, model, tokenizer, vocabulary, budget, context)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from tokenizers import Tokenizer
+from tokenizers.decoders import Decoder
 from transformers import PreTrainedTokenizerBase
 
 from services.nn.errors import UnsupportedModel
@@ -27,7 +28,7 @@ class Backend(Protocol):
 
 
 class Vocabulary:
-    """One model's tokenizer. Thread-safe: nothing changes after construction.
+    """One model's tokenizer, which it takes over. Thread-safe: nothing changes after construction.
 
     `size` is one more than the largest id; `longest` bounds the characters of a text that one token takes.
     Raises UnsupportedModel if the tokenizer has no `tokenizers` form.
@@ -36,9 +37,10 @@ class Vocabulary:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.is_fast:
             raise UnsupportedModel(type(tokenizer).__name__, "its tokenizer has no `tokenizers` (tokenizer.json) form")
-        spec = cast(Backend, tokenizer).backend_tokenizer.to_str()
-        self._markup = _copy(spec)
-        self._plain = _copy(spec)
+        self._markup = cast(Backend, tokenizer).backend_tokenizer
+        self._markup.no_truncation()
+        self._markup.no_padding()
+        self._plain = Tokenizer.from_str(self._markup.to_str())
         self._plain.encode_special_tokens = True
         vocabulary = self._plain.get_vocab(with_added_tokens=True)
         self.size = max(vocabulary.values()) + 1
@@ -47,7 +49,7 @@ class Vocabulary:
         self.special_ids = frozenset(marked | set(tokenizer.all_special_ids))
         pieces = {i: piece for piece, i in vocabulary.items()}
         self._pieces = [pieces.get(i, "") for i in range(self.size)]
-        self.byte_level = _is_byte_level(json.loads(spec)["decoder"])
+        self.byte_level = _is_byte_level(_as_json(self._plain.decoder))
         self._bytes = [self._as_bytes(piece) for piece in self._pieces]
         self.longest = max(len(data) for data in self._bytes)
 
@@ -89,11 +91,8 @@ class Vocabulary:
         return piece.replace("▁", " ").encode()
 
 
-def _copy(spec: str) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(spec)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+def _as_json(decoder: Decoder | None) -> dict[str, Any] | None:
+    return None if decoder is None else json.loads(decoder.__getstate__())
 
 
 def _is_byte_level(decoder: dict[str, Any] | None) -> bool:

@@ -26,7 +26,7 @@ async def test_warm_up_loads_in_order_what_fits_beside_each_other() -> None:
     assert pool.slots["b"].state == "cold", "what does not fit waits for its first request; it has not failed"
 
 
-async def test_warm_up_loads_nothing_in_vain_that_takes_for_its_weights_what_its_neighbour_takes(
+async def test_warm_up_loads_nothing_in_vain_if_neighbours_tell_what_weights_take(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(20))
