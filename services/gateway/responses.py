@@ -24,7 +24,7 @@ _ERRORS = {
     415: "`unsupported_media_type`: the body must be of a type that the operation takes, and not compressed.",
     429: "`rate_limit_exceeded` or `insufficient_quota`, with `Retry-After`",
     500: "`internal_error`: the header `x-request-id` finds the cause in the server's log.",
-    503: "`server_is_overloaded`, `model_loading` or `store_unavailable`, with `Retry-After`",
+    503: "`server_is_overloaded`, `model_loading`, `upstream_failed` or `store_unavailable`, with `Retry-After`",
     504: "`deadline_exceeded`",
 }
 _CALL = (400, 401, 403, 404, 405, 413, 415, 429, 500, 503, 504)
@@ -66,7 +66,7 @@ def list_responses(answer: type[BaseModel], *, line: type[BaseModel], has_table:
     )
     content: dict[str, Any] = {NDJSON_TYPE: {"schema": {"description": text}}}
     if has_table:
-        content["text/csv"] = {"schema": {"description": "With `format: csv`: the records, with a header line."}}
+        content["text/csv"] = {"schema": {"description": "With `format: csv`: a line for each item, after a header."}}
     whole = {"model": answer, "description": "The list, complete or line by line.", "content": content}
     return {200: whole, **errors(*_CALL)}
 

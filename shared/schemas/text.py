@@ -40,30 +40,50 @@ class ChatMessage(RequestModel):
 
 
 class StreamOptions(RequestModel):
-    include_usage: bool = False
+    include_usage: bool = Field(default=False, description="end with a piece that says how many tokens were used")
 
 
 class SamplingRequest(RequestModel):
     """How tokens are chosen. What is left out is as models.yaml says of the model, else OpenAI's default."""
 
-    model: str = Field(min_length=1, max_length=256)
-    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
-    seed: Seed | None = None
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    top_k: Index | None = None
-    min_p: float | None = Field(default=None, ge=0.0, le=1.0)
-    presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
-    frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
-    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10.0)
-    logit_bias: Annotated[LogitBias, Field(max_length=1024)] | None = None
-    min_tokens: Index | None = None
-    ignore_eos: bool = False
-    user: str | None = Field(default=None, max_length=512)
-    prompt_cache_key: str | None = Field(default=None, max_length=512)
+    model: str = Field(min_length=1, max_length=256, description="a model's or a route's id, of `GET /v1/models`")
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES, description="answers to each prompt")
+    stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
+    stream_options: StreamOptions | None = Field(default=None, description="only with `stream`")
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = Field(
+        default=None, description="texts that end an answer; they are not in it"
+    )
+    seed: Seed | None = Field(default=None, description="the same request with the same seed has the same answer")
+    temperature: float | None = Field(
+        default=None, ge=0.0, le=2.0, description="0: always the likeliest token; above 1: flatter than the model"
+    )
+    top_p: float | None = Field(
+        default=None, gt=0.0, le=1.0, description="of the likeliest tokens, as many as have this much probability"
+    )
+    top_k: Index | None = Field(default=None, description="so many of the likeliest tokens; 0: of all")
+    min_p: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="no token below this part of the likeliest one's probability"
+    )
+    presence_penalty: float | None = Field(
+        default=None, ge=-2.0, le=2.0, description="taken off the logit of each token that the answer has already"
+    )
+    frequency_penalty: float | None = Field(
+        default=None, ge=-2.0, le=2.0, description="the same, for each time that it has it"
+    )
+    repetition_penalty: float | None = Field(
+        default=None, ge=0.01, le=10.0, description="above 1: tokens of prompt and answer become less likely"
+    )
+    logit_bias: Annotated[LogitBias, Field(max_length=1024)] | None = Field(
+        default=None, description="added to the logits of these token ids"
+    )
+    min_tokens: Index | None = Field(default=None, description="no end before so many tokens")
+    ignore_eos: bool = Field(default=False, description="go on after an end token, as load tests do")
+    user: str | None = Field(
+        default=None, max_length=512, description="your user, by whom a route may choose a replica"
+    )
+    prompt_cache_key: str | None = Field(
+        default=None, max_length=512, description="requests of one key meet the same replica, where a route says so"
+    )
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -79,11 +99,17 @@ class SamplingRequest(RequestModel):
 
 
 class ChatRequest(SamplingRequest):
-    messages: list[ChatMessage] = Field(min_length=1, max_length=2048, fail_fast=True)
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
-    logprobs: bool = False
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    messages: list[ChatMessage] = Field(
+        min_length=1, max_length=2048, fail_fast=True, description="the conversation, oldest first"
+    )
+    max_tokens: Count | None = Field(default=None, description="as `max_completion_tokens`, its older name")
+    max_completion_tokens: Count | None = Field(
+        default=None, description="the longest answer; without it, up to the end of the context"
+    )
+    logprobs: bool = Field(default=False, description="say of each token how likely it was")
+    top_logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="and of so many of the likeliest in its place; only with `logprobs`"
+    )
 
     @property
     def max_new_tokens(self) -> int | None:
@@ -103,10 +129,12 @@ class CompletionRequest(SamplingRequest):
         | Annotated[list[str], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
         | TokenIdList
         | Annotated[list[TokenIdList], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)]
-    )
+    ) = Field(description="one text or several, or their token ids")
     max_tokens: Index = Field(default=16, description="0 with echo: the prompt alone, as where it is only scored")
-    logprobs: int | None = Field(default=None, ge=0, le=20)
-    echo: bool = False
+    logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="say of each token, and of so many of the likeliest, how likely it was"
+    )
+    echo: bool = Field(default=False, description="begin the answer with the prompt")
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
@@ -133,9 +161,11 @@ class CompletionRequest(SamplingRequest):
 
 class TokenizeRequest(RequestModel):
     model: str = Field(min_length=1, max_length=256)
-    prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048, fail_fast=True)] | None = None
-    add_special_tokens: bool = True
+    prompt: str | None = Field(default=None, description="a text, or else `messages`")
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048, fail_fast=True)] | None = Field(
+        default=None, description="a conversation, in the form that the model reads"
+    )
+    add_special_tokens: bool = Field(default=True, description="with what the model expects around a text, as BOS")
 
     @model_validator(mode="after")
     def _one_input(self) -> TokenizeRequest:
