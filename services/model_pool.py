@@ -222,7 +222,7 @@ class ModelPool:
         return False
 
     def _likely_memory(self, slot: ModelSlot) -> int:
-        """What a load that nobody waits for will take, so as not to be in vain: for its weights what a neighbour takes."""
+        """What a load that nobody waits for will take, lest it be in vain: for its weights, what a neighbour takes."""
         others = [other for other in self._slots.values() if other.loaded is not None and other.weight_bytes]
         if slot.memory is not None or not others:
             return slot.expected_memory

@@ -14,6 +14,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from services.gateway.dispatcher import NotTaken, ReplicaLost
+from services.gateway.hurry import hurry
 from shared.calls import Call
 from shared.errors import Overloaded
 from shared.events import HEARTBEAT_S, RowEvent
@@ -60,6 +61,7 @@ class ServeDispatcher:
         # In a context of its own: Ray's router knows a call by the HTTP request in whose context it is made, and one
         # request may make several at a time (a copy, a batch's lines).
         answer = Context().run(handle.remote, call)
+        hurry(handle)
         response = cast("DeploymentResponseGenerator[list[RowEvent]]", answer)
         try:
             async with aclosing(self._heard(response)) as batches:
@@ -90,7 +92,10 @@ class ServeDispatcher:
 
     async def ping(self, service: str) -> None:
         with _ray_errors():
-            await self._handle(service).options(method_name="ping").remote()
+            handle = self._handle(service).options(method_name="ping")
+            answer = handle.remote()
+            hurry(handle)
+            await answer
 
     async def reports(self, service: str) -> Sequence[ReplicaReport]:
         """See `Dispatcher.reports`. A replica that fails meanwhile, or is much slower than another, is left out."""

@@ -99,7 +99,7 @@ def verify(folder: Path, *, progress: Progress = silent) -> Manifest:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 as 64 hexadecimal digits. Lets other threads run meanwhile, and waits for them once a piece."""
+    """The file's SHA-256 as 64 hexadecimal digits. Lets other threads run, and waits for them once a piece."""
     digest, piece = hashlib.sha256(), memoryview(bytearray(min(path.stat().st_size, PIECE) or 1))
     with path.open("rb", buffering=0) as file:
         while size := file.readinto(piece):
