@@ -40,11 +40,16 @@ class TransformerModel(ModelConfig):
     prefix_cache: bool = Field(
         default=True, description="read a beginning that a tenant's prompts share once, in pieces of prefill_tokens"
     )
-    conversation: Literal["eos"] | None = Field(
+    conversation: Literal["eos", "none"] | None = Field(
         default=None,
-        description="eos: a chat's turns are joined by the end token, whatever template there is; None: by the "
-        "checkpoint's template, or by the end token where its configuration says that it was trained so",
+        description="eos: a chat's turns are joined by the end token, whatever template there is; none: it does not "
+        "chat; None: by the checkpoint's template, or by the end token where its configuration says it was trained so",
     )
+
+    @property
+    def does(self) -> tuple[str, ...]:
+        """Without `conversation` it may chat: whether it does is known once it is loaded."""
+        return tuple(task for task in self.TASKS if task != "chat" or self.conversation != "none")
 
     def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
         """As `text_bound`."""

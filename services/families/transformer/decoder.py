@@ -143,7 +143,7 @@ def _tasks(
 def _conversation(
     config: TransformerModel, shape: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> Conversation | None:
-    """How messages become a prompt: by the template, or joined by the end token, or not at all.
+    """How messages become a prompt: by the template, or joined by the end token, or not at all, as the entry may say.
 
     The end token joins turns if the entry says so, or if there is no template and the checkpoint's configuration has
     `conversational` among its task_specific_params: DialoGPT (arXiv:1911.00536) has, and was trained so.
@@ -151,7 +151,7 @@ def _conversation(
     purposes: dict[str, Any] = getattr(shape, "task_specific_params", None) or {}
     if config.conversation is None and tokenizer.chat_template is not None:
         return ChatEncoder(tokenizer, vocabulary)
-    if config.conversation is None and "conversational" not in purposes:
+    if config.conversation == "none" or (config.conversation is None and "conversational" not in purposes):
         return None
     end = tokenizer.eos_token_id
     if not isinstance(end, int):

@@ -144,6 +144,8 @@ def test_turns_are_joined_so_only_where_the_checkpoint_or_the_entry_says_so(shap
     tokenizer.save_pretrained(folder)
     (by_template,) = load_folder(folder).tasks["chat"].prepare(chat(("system", "a"), ("user", "b")))
     assert by_template.prompt[0] == 1
+    silenced = TransformerModel(id="m", source=f"file://{folder}", conversation="none")
+    assert "chat" not in {*silenced.does, *load_folder(folder, conversation="none").tasks}
     (by_entry,) = load_folder(folder, conversation="eos").tasks["chat"].prepare(chat(("user", "b")))
     assert by_entry.prompt[-1] == 2
 
