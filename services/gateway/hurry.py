@@ -33,4 +33,5 @@ def _tell(router: Any) -> None:
 
 
 def _replicas(router: Any) -> int:
-    return 0 if router.request_router is None else len(router.request_router.curr_replicas)
+    routing = router._request_router  # what is public of it would make one, on the wrong thread
+    return 0 if routing is None else len(routing.curr_replicas)

@@ -34,7 +34,7 @@ class Metrics:
 
 def handle_of(metrics: Metrics, replicas: list[str] | None) -> Any:
     routing = None if replicas is None else SimpleNamespace(curr_replicas=replicas)
-    router = SimpleNamespace(request_router=routing, _metrics_manager=metrics)
+    router = SimpleNamespace(_request_router=routing, _metrics_manager=metrics)
     outer = SimpleNamespace(_asyncio_router=router, event_loop=asyncio.get_running_loop())
     return SimpleNamespace(_router=outer)
 
@@ -66,5 +66,5 @@ def test_ray_has_what_is_used_of_it() -> None:
     for name in ("_add_autoscaling_metrics_point", "push_autoscaling_metrics_to_controller"):
         assert callable(getattr(RouterMetricsManager, name))
     assert callable(RouterMetricsManager.should_send_scaled_to_zero_optimized_push)
-    assert isinstance(AsyncioRouter.request_router, property)
+    assert {"_request_router", "_metrics_manager"} <= {*AsyncioRouter.__init__.__code__.co_names}
     assert isinstance(SingletonThreadRouter.event_loop, property)
