@@ -2,8 +2,9 @@
 
 A fleet of its own with the embedded models, on a free port of 127.0.0.1 and with a store of its own. The mix of
 requests is that of the profile `soak`. First it is found which rate the fleet holds: 95 % of the answers within the
-profile's objectives. 70 % of it is then asked for by Poisson arrivals: 3 minutes to warm up, in which caches fill and
-models load, and after a rest the 20 minutes that count.
+profile's objectives. Long prompts follow until memory no longer grows by 1 % in half a minute: prompts that are kept
+for others that begin alike take all that they may (`cache_memory`), which the mix alone fills in an hour. Then 70 % of
+the rate is asked for by Poisson arrivals: 3 minutes to warm up, and after a rest the 20 minutes that count.
 
 Every 10 s the processes of the fleet are looked at by role, and `/metrics`. Memory is anonymous memory: what is mapped
 from files, such as weights, or shared is the page cache's and not counted. What it grows by is the slope of Theil and
@@ -12,8 +13,8 @@ The threads of a role, and its descriptors without sockets, are medians of the f
 more at the end are allowed. Sockets follow the clients' connections, and are counted at rest: after the load there may
 be 4 more than before it, and nothing may be open, run or wait. No request may fail, be cut off, late or refused.
 
-    python -m loadtests.soak                                     # 35 minutes; writes loadtests/reports/soak.md
-    python -m loadtests.soak --quick      # a look of 8 minutes: what rises and falls over minutes looks like growth
+    python -m loadtests.soak                                     # 40 minutes; writes loadtests/reports/soak.md
+    python -m loadtests.soak --quick      # a look of 10 minutes: what rises and falls over minutes looks like growth
     python -m loadtests.soak --rate 0.8 --minutes 120            # two hours at a rate of one's own, nothing searched
 
 The exit status is 0 if all is kept, 1 if something is not, and 2 if the load could not be run.
@@ -56,9 +57,13 @@ GOODPUT = 0.95  # of requests: what a rate that is held is answered with
 PRECISION = 0.25  # of the rate that is held
 LEAST_REQUESTS = 20  # that a rate is tried with
 LEAST_SAMPLES = 2
+FILLED = 0.01  # of the fleet's memory: what it grows by in a round of long prompts once caches are full
+FILL_ROUNDS = 20  # at most
+FILL_SEED = 1000
 
 Tick = Callable[[float], None]
 Send = Callable[[float, float, Tick], Summary]  # so many requests a second, for so many seconds
+Fill = Callable[[int, float, Tick], Summary]  # the round of that number, of so many seconds
 Look = Callable[[float], Sample]  # at so many seconds since the load began
 Tell = Callable[
     [str, float], Tick
@@ -74,20 +79,24 @@ class Timing:
     """Seconds."""
 
     probe_s: float = 45
+    fill_s: float = 30  # a round
     warm_s: float = 180
     soak_s: float = 1200
     every_s: float = 10  # a sample
     rest_s: float = 60  # until HAProxy has let go of the connections that it keeps
 
 
-QUICK = Timing(probe_s=15, warm_s=60, soak_s=120, every_s=5, rest_s=30)
+QUICK = Timing(probe_s=15, fill_s=30, warm_s=60, soak_s=120, every_s=5, rest_s=30)
 
 
-def measure(send: Send, look: Look, tell: Tell, timing: Timing, *, start: float, rate: float | None) -> Soak:
+def measure(
+    send: Send, fill: Fill, look: Look, tell: Tell, timing: Timing, *, start: float, rate: float | None
+) -> Soak:
     """The whole run. `start` is the rate that the search begins with, if no `rate` is given. Raises CannotSoak."""
     holds = None if rate is not None else capacity(send, tell, timing, start)
     rate = SHARE * holds if holds is not None else rate
     assert rate is not None
+    fill_caches(fill, look, tell, timing)
     send(rate, timing.warm_s, tell(f"warming up at {rate:.2f} requests/s", timing.warm_s))
     before = _at_rest(look, tell, timing.rest_s)
     samples: list[Sample] = []
@@ -131,6 +140,21 @@ def capacity(send: Send, tell: Tell, timing: Timing, start: float) -> float:
     return held
 
 
+def fill_caches(fill: Fill, look: Look, tell: Tell, timing: Timing) -> None:
+    """Rounds of long prompts until memory no longer grows. What still does after the last is the load's to show."""
+    before = _memory(look)
+    for number in range(FILL_ROUNDS):
+        fill(number, timing.fill_s, tell(f"filling caches, round {number + 1}", timing.fill_s))
+        after = _memory(look)
+        if after - before < FILLED * before:
+            return
+        before = after
+
+
+def _memory(look: Look) -> int:
+    return sum(usage.memory for usage in look(0.0).roles.values())
+
+
 def _at_rest(look: Look, tell: Tell, seconds: float) -> Sample:
     tick = tell("resting", seconds)
     time.sleep(seconds)
@@ -164,6 +188,14 @@ def send_to(url: str, wanted: Profile, rate: float, seconds: float, tick: Tick) 
     return load.run(Load.model_validate(mix), url=url, objectives=wanted.objectives, tick=tick)
 
 
+def fill_of(url: str, wanted: Profile, number: int, seconds: float, tick: Tick) -> Summary:
+    """Long prompts that none has asked before, two at a time. Raises LoadFailed."""
+    long = Load(
+        clients=2, seconds=seconds, modalities="chat", lengths="long-prompts", max_tokens=1, seed=FILL_SEED + number
+    )
+    return load.run(long, url=url, objectives=wanted.objectives, tick=tick)
+
+
 def run(options: argparse.Namespace, wanted: Profile, timing: Timing, console: Console) -> Soak:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -178,6 +210,7 @@ def run(options: argparse.Namespace, wanted: Profile, timing: Timing, console: C
         with fleet_of(options.models, lambda text: progress.update(starting, description=text)) as fleet:
             return measure(
                 partial(send_to, fleet.url, wanted),
+                partial(fill_of, fleet.url, wanted),
                 partial(take, fleet.pid, fleet.url),
                 tell,
                 timing,

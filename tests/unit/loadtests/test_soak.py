@@ -225,6 +225,7 @@ class Fleet:
     def __init__(self, holds: float, generator_cpu_share: float = 0.1) -> None:
         self._holds, self._generator_cpu_share = holds, generator_cpu_share
         self.loads: list[tuple[float, float]] = []
+        self.fills: list[int] = []
 
     def send(self, rate: float, seconds: float, tick: Tick) -> Summary:
         self.loads.append((rate, seconds))
@@ -235,8 +236,14 @@ class Fleet:
         totals = found.totals.model_copy(update={"good": good})
         return found.model_copy(update={"totals": totals, "generator_cpu_share": self._generator_cpu_share})
 
+    def fill(self, number: int, seconds: float, tick: Tick) -> Summary:
+        self.fills.append(number)
+        return summary()
+
     def look(self, second: float) -> Sample:
-        return Sample(second, {"gateway": GATEWAY}, IDLE)
+        """Its cache is full after two rounds of long prompts."""
+        full = min(2, len(self.fills))
+        return Sample(second, {"gateway": replace(GATEWAY, memory=GATEWAY.memory * (1 + full))}, IDLE)
 
 
 def quiet(_: str, __: float) -> Tick:
@@ -245,17 +252,18 @@ def quiet(_: str, __: float) -> Tick:
 
 def test_seventy_percent_of_what_the_fleet_holds_is_asked_for_after_a_warm_up() -> None:
     fleet = Fleet(holds=3.0)
-    soak = measure(fleet.send, fleet.look, quiet, QUICKLY, start=1.0, rate=None)
+    soak = measure(fleet.send, fleet.fill, fleet.look, quiet, QUICKLY, start=1.0, rate=None)
     assert soak.holds is not None
     assert soak.holds <= 3.0 < 1.25 * soak.holds
     assert soak.rate == pytest.approx(0.7 * soak.holds)
     assert fleet.loads[-2:] == [(soak.rate, 1), (soak.rate, 30)]
+    assert fleet.fills == [0, 1, 2], "the third round brought no growth"
     assert missed(soak) == []
 
 
 def test_samples_are_taken_while_the_load_lasts_and_not_while_its_end_is_awaited() -> None:
     fleet = Fleet(holds=3.0)
-    soak = measure(fleet.send, fleet.look, quiet, QUICKLY, start=1.0, rate=2.0)
+    soak = measure(fleet.send, fleet.fill, fleet.look, quiet, QUICKLY, start=1.0, rate=2.0)
     assert [sample.second for sample in soak.samples] == [10, 20, 30]
     assert (soak.rate, soak.holds) == (2.0, None)
     assert fleet.loads == [(2.0, 1), (2.0, 30)]
@@ -268,7 +276,7 @@ def test_what_cannot_be_told_is_not_judged() -> None:
         capacity(Fleet(holds=3.0, generator_cpu_share=0.9).send, quiet, QUICKLY, 1.0)
     fleet = Fleet(holds=3.0)
     with pytest.raises(CannotSoak, match="too short"):
-        measure(fleet.send, fleet.look, quiet, replace(QUICKLY, soak_s=15), start=1.0, rate=1.0)
+        measure(fleet.send, fleet.fill, fleet.look, quiet, replace(QUICKLY, soak_s=15), start=1.0, rate=1.0)
 
 
 def test_the_report_names_what_is_missed_and_holds_every_sample_and_chart(tmp_path: Path) -> None:
