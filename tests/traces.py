@@ -1,19 +1,17 @@
-"""Owns a tracer whose spans a test can look at, and a collector of OTLP over HTTP on loopback."""
+"""Owns a tracer whose spans a test can look at, and a collector on loopback in a thread."""
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from loadtests.observed.collector import Collector, server_of
 from shared.otlp import SdkTracer
 
 
@@ -50,48 +48,25 @@ def seconds(span: ReadableSpan) -> float:
 
 
 @dataclass
-class Collector:
+class Collected:
+    """What was sent to `url`."""
+
     url: str
-    paths: list[str] = field(default_factory=list[str])
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list[ExportTraceServiceRequest])
+    collector: Collector
 
     def names(self) -> list[tuple[str, str]]:
         """Of each span: its process's `service.name`, and its own."""
-        return [
-            (_service(resource.resource), span.name)
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-
-def _service(resource) -> str:  # type: ignore[no-untyped-def] - protobuf's classes are made as they are imported
-    return next(each.value.string_value for each in resource.attributes if each.key == "service.name")
+        return [(span.service, span.name) for span in self.collector.spans]
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.headers.get("content-encoding") == "gzip":
-                body = gzip.decompress(body)
-            found.paths.append(self.path)
-            found.requests.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing is written."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Collector(f"http://127.0.0.1:{server.server_port}")
+def collector() -> Iterator[Collected]:
+    found = Collector()
+    server = server_of(found)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield found
+        yield Collected(f"http://127.0.0.1:{server.server_port}", found)
     finally:
         server.shutdown()
         thread.join()

@@ -234,5 +234,5 @@ async def test_a_collector_gets_the_spans_of_a_gateway_that_closes() -> None:
         async with gateway.client() as client:
             assert (await client.post(CHAT, json=chat())).status_code == 200
         await gateway.state.close()
-    assert set(found.paths) == {"/v1/traces"}
+    assert set(found.collector.paths) == {"/v1/traces"}
     assert sorted(found.names()) == [("castalia-gateway", f"POST {CHAT}"), ("castalia-gateway", f"chat {MODEL}")]
