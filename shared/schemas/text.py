@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, model_validator
 
 from shared.schemas.common import RequestModel, refusal
+from shared.schemas.forms import AnswerForm, ResponseFormat, StructuredOutputs
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -78,6 +79,7 @@ class SamplingRequest(RequestModel):
     )
     min_tokens: Index | None = Field(default=None, description="no end before so many tokens")
     ignore_eos: bool = Field(default=False, description="go on after an end token, as load tests do")
+    structured_outputs: StructuredOutputs | None = Field(default=None, description="the form that the answer must have")
     user: str | None = Field(
         default=None, max_length=512, description="your user, by whom a route may choose a replica"
     )
@@ -90,6 +92,17 @@ class SamplingRequest(RequestModel):
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def form(self) -> AnswerForm | None:
+        """The form that the answer must have. None: any text."""
+        return None if self.structured_outputs is None else self.structured_outputs.form
+
+    @model_validator(mode="after")
+    def _a_form_ends(self) -> SamplingRequest:
+        if self.ignore_eos and self.form is not None:
+            raise refusal("ignore_eos", "ignore_eos is not allowed with a form of the answer, which has an end")
+        return self
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> SamplingRequest:
@@ -111,10 +124,26 @@ class ChatRequest(SamplingRequest):
         default=None, ge=0, le=20, description="and of so many of the likeliest in its place; only with `logprobs`"
     )
 
+    response_format: ResponseFormat | None = Field(
+        default=None, description="the form that the answer must have, as OpenAI says it"
+    )
+
+    @property
+    def form(self) -> AnswerForm | None:
+        """By either field. None: any text."""
+        given = self.response_format or self.structured_outputs
+        return None if given is None else given.form
+
     @property
     def max_new_tokens(self) -> int | None:
         """None: up to the end of the context."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @model_validator(mode="after")
+    def _one_form(self) -> ChatRequest:
+        if self.response_format is not None and self.structured_outputs is not None:
+            raise refusal("structured_outputs", "structured_outputs is not allowed with response_format: give one")
+        return self
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> ChatRequest:

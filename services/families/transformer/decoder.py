@@ -34,6 +34,7 @@ from services.nn.errors import UnsupportedModel
 from services.nn.kv_cache import SlotCache
 from services.nn.linears import pack_linears, packed_bytes
 from services.nn.text.detokenizer import make_detokenizer
+from services.nn.text.grammar import make_grammars
 from services.nn.text.rows import RowText
 from services.nn.text.tasks import (
     CompletionTask,
@@ -109,10 +110,11 @@ def _assemble(
         SamplerLimits(config.max_batch_size, config.prefill_tokens, width, shares_prefixes=config.prefix_cache),
     )
     memory = _memory(model, config, budget, width)
+    generation = Generation(vocabulary, limits, config.sampling, make_grammars(vocabulary, width, eos))
     log.info("model_loaded", model=config.id, context=limits.context, eos=sorted(eos), memory_mb=memory >> 20)
     return LoadedModel(
         sampler=sampler,
-        tasks=_tasks(config, Generation(vocabulary, limits, config.sampling), encoder),
+        tasks=_tasks(config, generation, encoder),
         memory=memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
         revision=config.revision,

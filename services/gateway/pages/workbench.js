@@ -6,7 +6,7 @@ import { makeForm } from "/pages/form.js";
 import { writeLink } from "/pages/link.js";
 import { makeToolbar } from "/pages/toolbar.js";
 
-const ALWAYS_HIDDEN = ["model", "stream", "user", "response_format"];
+const ALWAYS_HIDDEN = ["model", "stream", "user", "response_format", "structured_outputs"];
 
 // `plan`: {label, content, shown, hidden, usual, body(values), show(response, body, bench)}.
 // `content` are controls above the form, `usual` are values where the link has none; `body` gives the request, `linked`

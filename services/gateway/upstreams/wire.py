@@ -102,9 +102,8 @@ class RemoteCall:
 
 def remote_call(request: BaseModel, remote_id: str, tenant: str) -> RemoteCall:
     """Say to the remote server what the client said, under the name that the server has for the model."""
-    said = {
-        key: value for key, value in request.model_dump(mode="json", exclude_unset=True).items() if value is not None
-    }
+    fields = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    said = {key: value for key, value in fields.items() if value is not None}
     body: dict[str, object] = {
         "model": remote_id,
         **{key: value for key, value in said.items() if key not in OURS_TO_SAY},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
 
+from services.nn.text.grammar import Grammar
 from shared.events import TextDelta, TokenIds
 
 
@@ -41,7 +42,7 @@ class GenerateParams:
     """One row of generation. `echo` is the prompt's text if the answer begins with it.
 
     Rows of equal `salt` share the beginnings of their prompts. `whole`: the text comes in one chunk, at the end.
-    `piece`: how many tokens of the prompt one step reads.
+    `piece`: how many tokens of the prompt one step reads. `grammar`: the form that the answer must have, if any.
     """
 
     task: str
@@ -57,6 +58,7 @@ class GenerateParams:
     salt: str = ""
     whole: bool = False
     piece: int = 64
+    grammar: Grammar | None = None
 
     @property
     def predicted_steps(self) -> float:

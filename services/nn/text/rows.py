@@ -15,6 +15,7 @@ from torch import Tensor
 from services.engine.contract import FinishReason
 from services.nn.rng import row_generator
 from services.nn.text.detokenizer import Detokenizer, TextState, scan_stops
+from services.nn.text.grammar import Follower
 from services.nn.text.params import GenerateParams, RawLogprob, TextChunk
 from services.nn.text.sampling import Choice, Seen, token_logprob
 
@@ -24,7 +25,8 @@ class TextRow:
     """What rows of every model of text hold. Only a step's commit changes it.
 
     `token` is chosen and not read by the model yet (None: the prompt is still being read). `uniform` is the next draw,
-    made ahead, so that a step that fails has drawn nothing.
+    made ahead, so that a step that fails has drawn nothing. `follower`: where the answer stands in its form, if it has
+    one; it may have looked a token further than the row, and goes back by itself.
     """
 
     params: GenerateParams
@@ -40,8 +42,11 @@ class TextRow:
     prompt_logprobs: tuple[RawLogprob, ...] = ()
     rng: torch.Generator = field(init=False)
     uniform: float = field(init=False)
+    follower: Follower | None = field(init=False)
 
     def __post_init__(self) -> None:
+        grammar = self.params.grammar
+        self.follower = None if grammar is None else grammar.follow()
         self.rng = row_generator(self.params.seed)
         self.draw()
 
@@ -58,7 +63,16 @@ class TextRow:
 
     def choice(self, eos: tuple[int, ...]) -> Choice:
         banned = eos if self.generated < self.params.min_tokens else ()
-        return Choice(self.params.sampling, self.seen, self.uniform, banned)
+        if self.follower is None:
+            return Choice(self.params.sampling, self.seen, self.uniform, banned)
+        allowed = self.follower.allowed(self.generated)
+        if banned and self.follower.ends(allowed):
+            banned = ()  # a whole answer ends, however short it is
+        return Choice(self.params.sampling, self.seen, self.uniform, banned, allowed)
+
+    def completes(self, token: int) -> bool:
+        """Whether the token makes an answer of a form whole, so that nothing can follow."""
+        return self.follower is not None and self.follower.completes(token, self.generated)
 
     def take(self, token: int, spoken: Spoken) -> None:
         """Commit a token and what it made of the answer."""
@@ -92,6 +106,7 @@ class RowText:
 
     def speak(self, row: TextRow, token: int, logprob: RawLogprob | None, prompt: Sequence[RawLogprob]) -> Spoken:
         """Add the token to the row's answer. An end token is counted, but is no text and has no log-probability.
+        A token that makes an answer of a form whole ends it, and is text.
 
         Of a row that is to make no token, the answer is its prompt: the token is not heeded.
         """
@@ -101,7 +116,8 @@ class RowText:
             return Spoken(row.text, "", 0, (), "", chunk, FinishReason.LENGTH)
         made = row.generated + 1
         ended = token in self._eos and not params.ignore_eos
-        last = ended or made == params.max_new_tokens
+        whole = not ended and row.completes(token)
+        last = ended or whole or made == params.max_new_tokens
         state, new = (row.text, "") if ended else self._detokenizer.push(row.text, token)
         if last:
             new += self._detokenizer.flush(state)
@@ -112,7 +128,7 @@ class RowText:
             entries = (*entries, (characters, logprob._replace(offset=start)))
 
         scan = scan_stops(row.held + new, params.stops, armed=made >= params.min_tokens)
-        finish = FinishReason.STOP if ended or scan.stopped else FinishReason.LENGTH if last else None
+        finish = FinishReason.STOP if ended or whole or scan.stopped else FinishReason.LENGTH if last else None
         text = scan.text + scan.held if last and not scan.stopped else scan.text
         out = row.characters - len(row.held) + len(text)  # characters that have left, this text included
         given = tuple(entry for end, entry in entries if end <= out)

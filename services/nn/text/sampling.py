@@ -43,17 +43,21 @@ class Seen:
 
 
 class Choice(NamedTuple):
-    """What the choice of one row's token depends on. `banned`: ids that must not come yet (end of text)."""
+    """What the choice of one row's token depends on. `banned`: ids that must not come yet (end of text).
+
+    `allowed`: a bit for each id that may come, lowest first; None: all may.
+    """
 
     options: SamplingOptions
     seen: Seen
     uniform: float  # this token's draw from the row's generator, in [0, 1)
     banned: Sequence[int] = ()
+    allowed: bytes | None = None
 
     @property
     def modifies(self) -> bool:
-        o = self.options
-        return bool(o.bias or self.banned or o.repetition_penalty != 1 or o.counts_generated)
+        o, ruled = self.options, bool(self.banned) or self.allowed is not None
+        return bool(ruled or o.bias or o.repetition_penalty != 1 or o.counts_generated)
 
 
 class Chosen(NamedTuple):
@@ -88,7 +92,7 @@ def _greedy(logits: Tensor, peaks: Tensor, choices: Sequence[Choice]) -> list[in
 
 
 def _modify(row: Tensor, choice: Choice) -> None:
-    """Penalise, bias and ban in place. row (V,).
+    """Penalise, bias, ban, and leave what is allowed, in place. row (V,).
 
     Repetition: CTRL (Keskar 2019, arXiv:1909.05858), over prompt and answer. Presence and frequency: OpenAI's
     logit -= presence * [count > 0] + frequency * count, over the answer.
@@ -104,6 +108,15 @@ def _modify(row: Tensor, choice: Choice) -> None:
         row[ids] += torch.tensor(list(options.bias.values()), device=row.device)
     if choice.banned:
         row[torch.tensor(choice.banned, device=row.device)] = -torch.inf
+    if choice.allowed is not None:
+        row.masked_fill_(~unpacked(choice.allowed, row.shape[0], row.device), -torch.inf)
+
+
+def unpacked(bits: bytes, width: int, device: torch.device) -> Tensor:
+    """A bit for each id, lowest first -> (width,) bool."""
+    packed = torch.frombuffer(bytearray(bits), dtype=torch.uint8).to(device)
+    places = torch.arange(8, dtype=torch.uint8, device=device)
+    return (packed[:, None] >> places & 1).bool().flatten()[:width]
 
 
 def _draw(logits: Tensor, peaks: Tensor, choices: Sequence[Choice]) -> list[int]:

@@ -8,6 +8,7 @@ from math import ceil
 from typing import ClassVar, Protocol
 
 from services.nn.rng import derive_seed
+from services.nn.text.grammar import Grammar, Grammars
 from services.nn.text.params import (
     GenerateParams,
     RawLogprob,
@@ -19,6 +20,7 @@ from services.nn.text.tokenizer import Vocabulary
 from shared.config.text import SamplingDefaults
 from shared.errors import ContextTooLong, InvalidRequest, UnsupportedTask
 from shared.events import TextDelta, TokenIds, TokenLogprob
+from shared.schemas.forms import AnswerForm
 from shared.schemas.text import (
     ChatMessage,
     CompletionRequest,
@@ -64,11 +66,15 @@ class TextLimits:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What chat and completion share: from checked prompts to rows, and from chunks to events."""
+    """What chat and completion share: from checked prompts to rows, and from chunks to events.
+
+    `grammars` None: answers of the model cannot be held to a form.
+    """
 
     vocabulary: Vocabulary
     limits: TextLimits
     defaults: SamplingDefaults
+    grammars: Grammars | None = None
 
     def check_text(self, characters: int, param: str) -> None:
         """Refuse without tokenising what exceeds the context even if every token were the longest: ContextTooLong."""
@@ -130,7 +136,7 @@ class Generation:
                 raise InvalidRequest(
                     f"min_tokens is at most max_tokens, {length} here; got {fewest}.", param="min_tokens"
                 )
-        options = self.options(request)
+        options, grammar = self.options(request), self._grammar(request.form)
         return [
             GenerateParams(
                 task=task,
@@ -145,10 +151,18 @@ class Generation:
                 echo=echo,
                 salt=salt,
                 piece=self.limits.piece,
+                grammar=grammar,
             )
             for i, (prompt, length, echo) in enumerate(prompts)
             for choice in range(request.n)
         ]
+
+    def _grammar(self, form: AnswerForm | None) -> Grammar | None:
+        if form is None:
+            return None
+        if self.grammars is None:
+            raise InvalidRequest("This model's answers cannot be held to a form.", param=form.param)
+        return self.grammars.compile(form)
 
     def event(self, chunk: TextChunk) -> TextDelta:
         logprobs = None if chunk.logprobs is None else tuple(self._logprob(raw) for raw in chunk.logprobs)

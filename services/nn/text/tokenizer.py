@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from services.nn.errors import UnsupportedModel
 
+_MARK = "▁"  # of a space, in pieces of SentencePiece
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>\Z")
 
 
@@ -30,7 +31,8 @@ class Backend(Protocol):
 class Vocabulary:
     """One model's tokenizer, which it takes over. Thread-safe: nothing changes after construction.
 
-    `size` is one more than the largest id; `longest` bounds the characters of a text that one token takes.
+    `size` is one more than the largest id; `longest` bounds the characters of a text that one token takes. `joins`:
+    running text is what `token_bytes` gives, joined.
     Raises UnsupportedModel if the tokenizer has no `tokenizers` form.
     """
 
@@ -49,7 +51,9 @@ class Vocabulary:
         self.special_ids = frozenset(marked | set(tokenizer.all_special_ids))
         pieces = {i: piece for piece, i in vocabulary.items()}
         self._pieces = [pieces.get(i, "") for i in range(self.size)]
-        self.byte_level = _is_byte_level(_as_json(self._plain.decoder))
+        decoder = _as_json(self._plain.decoder)
+        self.byte_level = _is_byte_level(decoder)
+        self.joins = self.byte_level or _is_sentence_piece(decoder)
         self._bytes = [self._as_bytes(piece) for piece in self._pieces]
         self.longest = max(len(data) for data in self._bytes)
 
@@ -88,7 +92,7 @@ class Vocabulary:
                 return piece.encode()
         if match := _BYTE_TOKEN.match(piece):
             return bytes([int(match[1], 16)])
-        return piece.replace("▁", " ").encode()
+        return piece.replace(_MARK, " ").encode()
 
 
 def _as_json(decoder: Decoder | None) -> dict[str, Any] | None:
@@ -102,6 +106,23 @@ def _is_byte_level(decoder: dict[str, Any] | None) -> bool:
     if decoder["type"] == "Sequence":
         return len(decoder["decoders"]) == 1 and _is_byte_level(decoder["decoders"][0])
     return decoder["type"] == "ByteLevel"
+
+
+def _is_sentence_piece(decoder: dict[str, Any] | None) -> bool:
+    """Whether decoding writes spaces for marks, reads bytes, and changes nothing else but a text's beginning."""
+    match decoder:
+        case {"type": "Sequence", "decoders": list(parts)}:
+            return all(_is_sentence_piece(part) for part in cast(list[dict[str, Any]], parts))
+        case {"type": "Metaspace"}:
+            return decoder.get("replacement") == _MARK
+        case {"type": "Replace"}:
+            return (decoder["pattern"], decoder["content"]) == ({"String": _MARK}, " ")
+        case {"type": "Strip"}:
+            return decoder["stop"] == 0
+        case {"type": "ByteFallback" | "Fuse"}:
+            return True
+        case _:
+            return False
 
 
 def byte_alphabet() -> dict[str, int]:

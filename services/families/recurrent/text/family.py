@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.families import LoadedModel
 from services.families.recurrent.language import load_language
+from services.nn.text.grammar import make_grammars
 from services.nn.text.tasks import CompletionTask, DetokenizeTask, Generation, TokenizeTask
 from shared.config.recurrent import RecurrentTextModel
 
@@ -13,11 +14,12 @@ from shared.config.recurrent import RecurrentTextModel
 def load_text_model(config: RecurrentTextModel, folder: Path) -> LoadedModel:
     """Raises UnsupportedModel, DeviceFailure, as `load_language`."""
     language = load_language(config, folder)
-    vocabulary, limits = language.vocabulary, language.limits
+    vocabulary, limits, end = language.vocabulary, language.limits, language.shape.eos
+    grammars = make_grammars(vocabulary, limits.vocabulary, frozenset(() if end is None else (end,)))
     return LoadedModel(
         sampler=language.sampler,
         tasks={
-            "completion": CompletionTask(Generation(vocabulary, limits, config.sampling)),
+            "completion": CompletionTask(Generation(vocabulary, limits, config.sampling, grammars)),
             "tokenize": TokenizeTask(vocabulary, limits, None, config.id),
             "detokenize": DetokenizeTask(vocabulary, limits),
         },

@@ -150,6 +150,7 @@ class FillTask:
             "min_tokens": bool(request.min_tokens),
             "presence_penalty": bool(request.presence_penalty),
             "frequency_penalty": bool(request.frequency_penalty),
+            "structured_outputs": request.form is not None,
         }
         for name, is_set in meant.items():
             if is_set:
