@@ -29,7 +29,17 @@ class BadRequest:
 
 def bad_requests(model: str) -> list[BadRequest]:
     """All of them. `model` is one that exists."""
-    tables = (bad_fields, bad_numbers, bad_bodies, bad_media_types, bad_methods, bad_headers, bad_names, bad_forms)
+    tables = (
+        bad_fields,
+        bad_answer_forms,
+        bad_numbers,
+        bad_bodies,
+        bad_media_types,
+        bad_methods,
+        bad_headers,
+        bad_names,
+        bad_forms,
+    )
     return [row for table in tables for row in table(model)]
 
 
@@ -101,6 +111,38 @@ def _bad_other_fields(model: str) -> list[Row]:
             "invalid_type",
             "got a string",
         ),
+    ]
+
+
+def bad_answer_forms(model: str) -> list[BadRequest]:
+    """Forms that an answer cannot be asked to have, by their shape or size alone."""
+    nested: dict[str, Any] = {}
+    for _ in range(32):
+        nested = {"not": nested}
+    asked, ours = "response_format", "structured_outputs"
+    schema = f"{asked}.json_schema"
+
+    def format_of(**fields: Any) -> dict[str, Any]:
+        return {asked: {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, **fields}}}
+
+    rows: list[tuple[str, dict[str, Any], str, str, str]] = [
+        ("format of xml", {asked: {"type": "xml"}}, f"{asked}.type", "invalid_value", "'json_object'"),
+        ("format without a schema", {asked: {"type": "json_schema"}}, schema, "invalid_value", "'json_schema'"),
+        ("schema by name of markup", format_of(name="a b"), f"{schema}.name", "invalid_value", "pattern"),
+        ("schema as a list", format_of(schema=[]), f"{schema}.schema", "invalid_type", "an array"),
+        ("deep schema", format_of(schema=nested), f"{schema}.schema", "invalid_value", "32 levels"),
+        ("long schema", format_of(schema={"a": "x" * 70_000}), f"{schema}.schema", "invalid_value", "65536 bytes"),
+        ("two fields", {asked: {"type": "text"}, ours: {"choice": ["a"]}}, ours, "invalid_value", "give one"),
+        ("no form", {ours: {}}, ours, "invalid_value", "exactly one"),
+        ("two forms", {ours: {"choice": ["a"], "regex": "a"}}, ours, "invalid_value", "exactly one"),
+        ("long regex", {ours: {"regex": "a" * 5000}}, f"{ours}.regex", "invalid_value", "4096"),
+        ("no choice", {ours: {"choice": []}}, f"{ours}.choice", "invalid_value", "at least 1"),
+        ("choices", {ours: {"choice": ["a"] * 1025}}, f"{ours}.choice", "invalid_value", "1024"),
+        ("grammar", {ours: {"grammar": "a"}}, f"{ours}.grammar", "unknown_parameter", ""),
+        ("no end", {"ignore_eos": True, ours: {"regex": "a"}}, "ignore_eos", "invalid_value", "has an end"),
+    ]
+    return [
+        BadRequest(name, CHAT, _chat(model, **fields), code, param, words) for name, fields, param, code, words in rows
     ]
 
 

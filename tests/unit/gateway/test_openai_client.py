@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 
 import openai
+import pydantic
 import pytest
 
 from services.gateway.dispatcher import ReplicaLost
 from shared.errors import ContextTooLong, Overloaded
 from shared.events import Failed
 from tests.unit.gateway.conftest import Serve
-from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, OTHER, Gateway, fail_with, play, report, text
+from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, OTHER, STOPPED, Gateway, fail_with, play, report, text
 
 WHOLE = "".join(HELLO)
 
@@ -47,6 +49,30 @@ async def test_strict_validation_accepts_a_streamed_chat(client: openai.AsyncOpe
     chunks = [chunk async for chunk in stream]
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == WHOLE
     assert chunks[-1].usage is not None
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+async def test_the_client_parses_an_answer_of_a_class_and_its_schema_arrives_in_order(
+    client: openai.AsyncOpenAI, gateway: Gateway
+) -> None:
+    gateway.dispatcher.scripts.append(play(ACCEPTED, text('{"name":"Ann",', '"age":7}'), STOPPED))
+    answer = await client.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "hi"}], response_format=Person
+    )
+    assert answer.choices[0].message.parsed == Person(name="Ann", age=7)
+    form = gateway.dispatcher.calls[0][1].body.form
+    assert form.param == "response_format.json_schema.schema"
+    assert list(json.loads(form.text)["properties"]) == ["name", "age"]
+
+
+async def test_our_forms_of_completions_arrive(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
+    more = {"structured_outputs": {"choice": ["a", "b"]}}
+    await client.completions.create(model=MODEL, prompt="a", extra_body=more)
+    assert gateway.dispatcher.calls[0][1].body.form.text == ("a", "b")
 
 
 @pytest.mark.parametrize("logprobs", [None, 0, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from services.families.recurrent.text.tokens import BOS, EOS, VOCABULARY, byte_t
 from services.nn.errors import UnsupportedModel
 from shared.errors import ContextTooLong, InvalidRequest
 from shared.schemas.text import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from tests.contract.driver import bare_loop
 from tests.unit.recurrent.tiny import text_config, tiny_folder
 
 TEXT = 'The sea,\n  "Grüße" 山 🙂 <begin>\n'
@@ -30,6 +32,16 @@ def test_a_token_is_a_byte_and_no_text_is_a_mark(lstm: LoadedModel) -> None:
     assert not {BOS, EOS} & set(row.answer.ids[1:])
     (back,) = lstm.tasks["detokenize"].prepare(DetokenizeRequest(model="tiny", tokens=list(row.answer.ids[1:])))
     assert back.answer.text == TEXT
+
+
+def test_answers_of_characters_keep_to_a_form(lstm: LoadedModel) -> None:
+    form = {"regex": r"(\d{2}, ){2}\d{2}\."}
+    request = CompletionRequest.model_validate(
+        {"model": "tiny", "prompt": "a", "structured_outputs": form, "max_tokens": 40, "seed": 1}
+    )
+    (row,) = lstm.tasks["completion"].prepare(request)
+    text = "".join(chunk.text for chunk in bare_loop(lstm.sampler, row))
+    assert re.fullmatch(form["regex"], text)
 
 
 def test_every_id_below_the_vocabulary_is_one_token() -> None:

@@ -121,6 +121,7 @@ def test_rows_of_one_text_share_a_pass(bert: Any, monkeypatch: pytest.MonkeyPatc
         ({"stop": "x"}, "stop", "fills masks in"),
         ({"min_tokens": 2}, "min_tokens", "fills masks in"),
         ({"presence_penalty": 1.0}, "presence_penalty", "fills masks in"),
+        ({"structured_outputs": {"choice": ["a"]}}, "structured_outputs", "fills masks in"),
         ({"prompt": "[MASK] " * CONTEXT}, "prompt", f"{CONTEXT} tokens; got {CONTEXT + 2}"),
     ],
 )

@@ -50,12 +50,22 @@ EVERY_OPTION = {
     "user": "u",
 }
 
+SCHEMA = {"type": "object", "properties": {"a": {"type": "null"}}}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+
 
 @pytest.mark.parametrize(
     ("body", "path", "more"),
     [
         (
-            chat(**EVERY_OPTION, n=1, max_completion_tokens=9, logprobs=True, top_logprobs=2),
+            chat(
+                **{**EVERY_OPTION, "ignore_eos": False},
+                n=1,
+                max_completion_tokens=9,
+                logprobs=True,
+                top_logprobs=2,
+                response_format=FORMAT,
+            ),
             "/v1/chat/completions",
             {
                 "messages": [{"role": "user", "content": "hi"}],
@@ -63,12 +73,24 @@ EVERY_OPTION = {
                 "max_completion_tokens": 9,
                 "logprobs": True,
                 "top_logprobs": 2,
+                "ignore_eos": False,
+                "response_format": FORMAT,
             },
         ),
         (
-            completion(**EVERY_OPTION, n=1, logprobs=2, echo=True),
+            completion(
+                **{**EVERY_OPTION, "ignore_eos": False}, n=1, logprobs=2, echo=True, structured_outputs={"json": SCHEMA}
+            ),
             "/v1/completions",
-            {"prompt": "once", "n": 1, "logprobs": 2, "echo": True, "max_tokens": 16},
+            {
+                "ignore_eos": False,
+                "structured_outputs": {"json": SCHEMA},
+                "prompt": "once",
+                "n": 1,
+                "logprobs": 2,
+                "echo": True,
+                "max_tokens": 16,
+            },
         ),
     ],
     ids=["chat", "completion"],
