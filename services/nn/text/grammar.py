@@ -14,10 +14,11 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
 
 from services.nn.text.grammar_trial import BadGrammar, limits, said, try_grammar
 from services.nn.text.tokenizer import Vocabulary
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, Overloaded
 from shared.schemas.forms import AnswerForm
 
 KEPT_GRAMMARS = 64  # of one model, some MB at most each
+RETRY_S = 5.0
 
 
 class Follower:
@@ -66,16 +67,20 @@ class Grammars:
     def __init__(self, vocabulary: Vocabulary, width: int, ends: frozenset[int]) -> None:
         self._vocabulary, self._width, self._ends = vocabulary, width, ends
         self._end_bits = sum(1 << i for i in ends)
-        self._kept: OrderedDict[tuple[str, str | tuple[str, ...]], Grammar | str] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str | tuple[str, ...]], Grammar | str] = OrderedDict()
         self._tokenizer: LLTokenizer | None = None
         self._making, self._lock = Lock(), Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def compile(self, form: AnswerForm) -> Grammar:
-        """Takes a tenth of a second for a new form. Raises InvalidRequest for one that cannot be followed."""
-        key = (form.kind, form.text)
+    def compile(self, form: AnswerForm, salt: str = "") -> Grammar:
+        """Takes a tenth of a second for a form that is new to its salt, so that none learns by time of another's.
+
+        Raises InvalidRequest for one that cannot be followed.
+        Raises Overloaded where the machine has no time to find out.
+        """
+        key = (salt, form.kind, form.text)
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
@@ -95,8 +100,10 @@ class Grammars:
         try:
             text = grammar_text(form)
             try_grammar(text)
-        except BadGrammar as error:
-            return str(error)
+        except ValueError as error:  # a BadGrammar, or the library's for what it cannot read at all
+            return said(str(error))
+        except TimeoutError:  # of the machine, not of the form: another time it may do
+            raise Overloaded("There was no time to try the form of the answer.", retry_after=RETRY_S) from None
         matcher = LLMatcher(self._tokens(), text, log_level=0, limits=limits())
         if not matcher.is_error():
             matcher.compute_bitmask()  # what the first step of every row would do again

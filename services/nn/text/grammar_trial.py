@@ -41,14 +41,17 @@ def limits() -> LLParserLimits:
 
 
 def try_grammar(grammar: str) -> None:
-    """Raises BadGrammar where the grammar does not compile within time and memory. Takes a tenth of a second."""
+    """Raises BadGrammar where the grammar does not compile within its bounds. Takes a tenth of a second.
+
+    Raises TimeoutError where the machine had no time to find out.
+    """
     try:
         # The program is this file alone: nothing of the tree is imported, and torch least of all.
         done = subprocess.run(  # noqa: S603 - our own interpreter and file
             [sys.executable, "-I", __file__], input=grammar.encode(), capture_output=True, timeout=TRIAL_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise BadGrammar("it takes too long to compile") from None
+        raise TimeoutError("a grammar was not tried in time") from None
     if done.returncode != 0:
         raise BadGrammar(f"it takes more than {TRIAL_CPU_S} seconds or {TRIAL_MEMORY >> 20} MiB to compile")
     if done.stdout:
@@ -68,6 +71,7 @@ class _Bytes:
 
 def said(error: str) -> str:
     """The library's words on one line, without the grammar's text; empty for no error."""
+    error = re.sub(r"^at \d+\(\d+\): ", "", error)
     words = re.split(r"\n\s*\d+ \|", error)[0].replace("<non-verbose/>", "")
     return " ".join(words.replace("NoExtensionBias", "nothing has it").split())[:MOST_SAID]
 

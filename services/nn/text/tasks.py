@@ -136,7 +136,7 @@ class Generation:
                 raise InvalidRequest(
                     f"min_tokens is at most max_tokens, {length} here; got {fewest}.", param="min_tokens"
                 )
-        options, grammar = self.options(request), self._grammar(request.form)
+        options, grammar = self.options(request), self._grammar(request.form, salt)
         return [
             GenerateParams(
                 task=task,
@@ -157,12 +157,12 @@ class Generation:
             for choice in range(request.n)
         ]
 
-    def _grammar(self, form: AnswerForm | None) -> Grammar | None:
+    def _grammar(self, form: AnswerForm | None, salt: str) -> Grammar | None:
         if form is None:
             return None
         if self.grammars is None:
             raise InvalidRequest("This model's answers cannot be held to a form.", param=form.param)
-        return self.grammars.compile(form)
+        return self.grammars.compile(form, salt)
 
     def event(self, chunk: TextChunk) -> TextDelta:
         logprobs = None if chunk.logprobs is None else tuple(self._logprob(raw) for raw in chunk.logprobs)

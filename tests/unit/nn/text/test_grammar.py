@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.nn.text import grammar
+from services.nn.text import grammar, grammar_trial
 from services.nn.text.grammar import Follower, Grammars, make_grammars
 from services.nn.text.tokenizer import Vocabulary
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, Overloaded
 from shared.schemas.forms import AnswerForm
 from tests.checkpoints import make_tokenizer
 
@@ -145,6 +145,14 @@ def test_what_costs_too_much_is_refused_in_bounded_time_and_once(grammars: Gramm
     assert time.monotonic() - began < 0.1
 
 
+def test_a_machine_without_time_refuses_no_form_for_good(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammar_trial, "TRIAL_S", 0.001)
+    with pytest.raises(Overloaded):
+        grammars.compile(regex("abc"))
+    monkeypatch.undo()
+    assert grammars.compile(regex("abc"))
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -177,6 +185,12 @@ def test_as_many_grammars_are_kept_as_may_be_and_the_last_used_ones(
     assert len(grammars) == 2
     assert grammars.compile(kept) is first
     assert grammars.compile(forgotten) is not second
+
+
+def test_no_tenant_learns_by_time_what_forms_another_asked_for(grammars: Grammars) -> None:
+    own = grammars.compile(regex("secret"), "a")
+    assert grammars.compile(regex("secret"), "b") is not own
+    assert grammars.compile(regex("secret"), "a") is own
 
 
 def test_models_without_an_end_have_no_grammars(vocabulary: Vocabulary) -> None:
