@@ -128,9 +128,28 @@ class _Tokens:
         self.eos_token_id = min(ends)
         self.tokens = [vocabulary.token_bytes(i) for i in range(width)]
         self.special_token_ids = sorted(i for i in vocabulary.special_ids | ends if i < width)
+        special = set(self.special_token_ids)
+        self._ids = {data: i for i, data in enumerate(self.tokens) if data and i not in special}
+        self._longest_token = max(map(len, self._ids))
 
     def __call__(self, text: bytes) -> list[int]:
-        return self._vocabulary.encode(text.decode(errors="replace"))
+        """Tokens of text that must come, as the model would write it; joined, they are that text and nothing more."""
+        ids = self._vocabulary.encode(text.decode(errors="replace"))
+        if b"".join(self._vocabulary.token_bytes(i) for i in ids) == text:
+            return ids
+        return self._longest(text)  # SentencePiece begins every text with a space
+
+    def _longest(self, text: bytes) -> list[int]:
+        """The longest token that fits, again and again; less than the text where none does."""
+        ids: list[int] = []
+        while text:
+            sizes = range(min(len(text), self._longest_token), 0, -1)
+            size = next((size for size in sizes if text[:size] in self._ids), 0)
+            if not size:
+                break
+            ids.append(self._ids[text[:size]])
+            text = text[size:]
+        return ids
 
 
 def make_grammars(vocabulary: Vocabulary, width: int, ends: frozenset[int]) -> Grammars | None:

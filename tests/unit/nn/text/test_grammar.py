@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from typing import Any
 
 import pytest
 
 from services.nn.text import grammar, grammar_trial
+from services.nn.text.detokenizer import make_detokenizer
 from services.nn.text.grammar import Follower, Grammars, make_grammars
 from services.nn.text.tokenizer import Vocabulary
 from shared.errors import InvalidRequest, Overloaded
 from shared.schemas.forms import AnswerForm
 from tests.checkpoints import make_tokenizer
+from tests.shape_checkpoints import word_tokenizer
+from tests.unit.nn.text.test_detokenizer import sentencepiece_like
 
 WIDTH = 512
 ENDS = frozenset({0, 2})
@@ -193,6 +197,30 @@ def test_no_tenant_learns_by_time_what_forms_another_asked_for(grammars: Grammar
     assert grammars.compile(regex("secret"), "a") is own
 
 
+def test_pieces_of_sentencepiece_write_the_form_as_the_client_reads_it() -> None:
+    vocabulary = Vocabulary(sentencepiece_like())
+    detokenizer = make_detokenizer(vocabulary)
+    compiled = Grammars(vocabulary, 280, frozenset({2})).compile(regex("a( the| spring|é|🙂){1,12}"))
+    for seed in range(8):
+        follower, draws, prompt = compiled.follow(), random.Random(seed), vocabulary.encode("the")
+        state, text = detokenizer.start(prompt), ""
+        for made in range(60):
+            token = draws.choice(sorted(ids_of(follower.allowed(made))))
+            if token == 2:
+                break
+            whole = follower.completes(token, made)
+            state, piece = detokenizer.push(state, token)
+            text += piece
+            if whole:
+                break
+        text += detokenizer.flush(state)
+        assert re.fullmatch("a( the| spring|é|🙂){1,12}", text), text
+
+
 def test_models_without_an_end_have_no_grammars(vocabulary: Vocabulary) -> None:
     assert make_grammars(vocabulary, WIDTH, frozenset()) is None
     assert make_grammars(vocabulary, WIDTH, ENDS) is not None
+
+
+def test_word_pieces_have_no_grammars_for_their_text_is_not_their_join() -> None:
+    assert make_grammars(Vocabulary(word_tokenizer()), WIDTH, ENDS) is None
