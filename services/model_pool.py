@@ -222,11 +222,11 @@ class ModelPool:
         return False
 
     def _likely_memory(self, slot: ModelSlot) -> int:
-        """What a load that nobody waits for will take, lest it be in vain: for its weights, what a neighbour takes."""
+        """What a load that nobody waits for will take, lest it be in vain: beside weights, as much as a neighbour."""
         others = [other for other in self._slots.values() if other.loaded is not None and other.weight_bytes]
         if slot.memory is not None or not others:
             return slot.expected_memory
-        return int(slot.expected_memory * min((other.memory or 0) / (other.weight_bytes or 1) for other in others))
+        return slot.expected_memory + min((other.memory or 0) - (other.weight_bytes or 0) for other in others)
 
     def _hosts(self, slot: ModelSlot) -> bool:
         """Whether the slot was neither replaced nor removed."""

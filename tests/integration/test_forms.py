@@ -60,8 +60,8 @@ def test_completions_keep_to_choices_and_schemas(local_fleet: LocalFleet) -> Non
 def test_a_form_that_cannot_be_had_is_refused_while_others_are_answered(local_fleet: LocalFleet) -> None:
     costly = {"structured_outputs": {"json": {"type": "integer", "multipleOf": 99_999_989}}}
     with local_fleet.openai() as client:
-        stream = client.completions.create(
-            model=MODEL, prompt="a", max_tokens=2000, stream=True, extra_body={"ignore_eos": True}
+        stream = client.chat.completions.create(
+            model=MODEL, messages=QUESTION, max_tokens=2000, stream=True, extra_body={"ignore_eos": True}
         )
         with pytest.raises(openai.BadRequestError, match="cannot have this form") as refused:
             client.completions.create(model=MODEL, prompt="a", extra_body=costly)
