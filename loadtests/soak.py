@@ -32,11 +32,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtests.peers.server import free_port
+from loadtests.peers.fleet import settings_with_store
 from loadtests.release import load, profile
 from loadtests.release.capacity import Probe, search
 from loadtests.release.load import Load, LoadFailed
@@ -47,7 +46,6 @@ from loadtests.soak_verdict import Soak, courses, goals
 from loadtests.summary import Summary
 from services.fleet import FleetError, FleetState, down, up
 from services.logs import configure
-from shared.config.settings import Settings
 
 REPORTS = Path(__file__).parent / "reports"
 MODELS = Path(__file__).parents[1] / "models.yaml"
@@ -166,15 +164,7 @@ def _at_rest(look: Look, tell: Tell, seconds: float) -> Sample:
 def fleet_of(models: Path, tell: Callable[[str], None]) -> Generator[FleetState]:
     """A running fleet. Its work folder's path is short: Ray puts Unix sockets below it."""
     with tempfile.TemporaryDirectory(prefix=f"{NAME}-", dir="/tmp", ignore_cleanup_errors=True) as work:
-        own = {
-            "host": "127.0.0.1",
-            "port": free_port(),
-            "log_level": "WARNING",
-            "api_keys_file": None,
-            "redis_url": None,
-            "database_url": SecretStr(f"sqlite:///{work}/castalia.db"),
-        }
-        settings = Settings().model_copy(update=own)
+        settings = settings_with_store(work)
         state = up(models, name=NAME, settings=settings, on_progress=tell)  # if it fails, nothing of ours is left
         try:
             yield state

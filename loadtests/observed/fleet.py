@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import SecretStr
 
-from loadtests.peers.server import free_port
+from loadtests.peers.fleet import settings_with_store
 from services.fleet import down, up
 from services.gateway.store.database import Store
 from services.gateway.store.directory import Directory
@@ -44,17 +43,7 @@ class Observed:
 def fleet_of(models: Path, otlp_endpoint: str, say: Callable[[str], None]) -> Generator[Observed]:
     """Raises FleetError. The work folder's path is short: Ray puts Unix sockets below it."""
     with tempfile.TemporaryDirectory(prefix=f"{NAME}-", dir="/tmp", ignore_cleanup_errors=True) as work:
-        own: dict[str, Any] = {
-            "host": "127.0.0.1",
-            "port": free_port(),
-            "log_level": "WARNING",
-            "api_keys_file": None,
-            "redis_url": None,
-            "database_url": SecretStr(f"sqlite:///{work}/castalia.db"),
-            "otlp_endpoint": otlp_endpoint,
-            "trace_ratio": TRACE_RATIO,
-        }
-        settings = Settings().model_copy(update=own)
+        settings = settings_with_store(work, otlp_endpoint=otlp_endpoint, trace_ratio=TRACE_RATIO)
         written = with_route(yaml.safe_load(models.read_text()))
         mirrored = Path(work) / "models.yaml"
         mirrored.write_text(yaml.safe_dump(written))

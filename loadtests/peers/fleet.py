@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from pydantic import SecretStr
 
 from loadtests.client import Answer
 from loadtests.peers.answers import streamed_completion
@@ -23,6 +24,18 @@ ROLES = {  # what a command line holds, in the order of looking
     "ServeReplica:gateway": "gateway",
     "ServeReplica:model": "replica",
 }
+
+
+def local_settings(**more: object) -> Settings:
+    """Of a fleet that is measured: on a free port of 127.0.0.1, quiet, and without a file of keys."""
+    local = {"host": "127.0.0.1", "port": free_port(), "log_level": "WARNING", "api_keys_file": None}
+    return Settings().model_copy(update={**local, **more})
+
+
+def settings_with_store(work: str, **more: object) -> Settings:
+    """The same with a store of its own in `work`, and no Redis."""
+    store = SecretStr(f"sqlite:///{work}/castalia.db")
+    return local_settings(redis_url=None, database_url=store, **more)
 
 
 class BenchFleet:
@@ -55,8 +68,7 @@ class BenchFleet:
             **(service or {}),
         }
         self._models.write_text(yaml.safe_dump({"services": [entry, *map(dict, beside)]}))
-        local = {"host": "127.0.0.1", "port": free_port(), "log_level": "WARNING", "api_keys_file": None}
-        self._settings = Settings().model_copy(update={**local, **(settings or {})})
+        self._settings = local_settings(**(settings or {}))
         self._state: FleetState | None = None
 
     @property

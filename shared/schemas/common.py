@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from shared.reports import ModelState
+
 
 class RequestModel(BaseModel):
     """A request body: unknown fields are refused by name, types are not coerced, values do not change.
@@ -53,7 +55,7 @@ class ModelCard(ResponseModel):
     limits: dict[str, float]
     license: str
     revision: str
-    state: Literal["cold", "loading", "ready", "failed"]
+    state: ModelState
     targets: list[str] = []
 
 

@@ -6,16 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from shared.reports import ModelState
 from shared.schemas.common import ResponseModel
-
-ReplicaState = Literal["cold", "loading", "ready", "failed"]
 
 
 class ModelOnReplica(ResponseModel):
     """What a replica reported of a model. Counts only grow for as long as the replica lives."""
 
     model: str
-    state: ReplicaState
+    state: ModelState
     waiting_rows: int
     running_rows: int
     steps: int
