@@ -8,7 +8,6 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -19,29 +18,14 @@ from loadtests.soak import CannotSoak, Tick, Timing, capacity, measure
 from loadtests.soak_report import write
 from loadtests.soak_samples import REST, Sample, Usage, Work, by_role, role_of, usage_of, work_of
 from loadtests.soak_verdict import FLEET, Soak, courses, edges, goals, trend
-from loadtests.summary import Counters, Summary
+from loadtests.summary import Summary
 from services.fleet import FleetError, FleetState
+from tests.unit.loadtests.summaries import summary
 
 MIB = 2**20
 IDLE = Work(0.0, 0.0, 0.0, 0.0)
 GATEWAY = Usage(memory=200 * MIB, files=40, sockets=20, threads=30)
 QUICKLY = Timing(probe_s=1, warm_s=1, soak_s=30, every_s=10, rest_s=0)
-
-
-def summary(sent: int = 100, **counts: int) -> Summary:
-    totals = Counters(sent=sent, answered=sent - sum(counts.values()), **counts)
-    return Summary(
-        host="http://x",
-        started=datetime(2026, 1, 1, tzinfo=UTC),
-        seconds=1200,
-        seed=1,
-        arrivals="poisson",
-        shape=None,
-        offered_per_second=1.0,
-        generator_cpu_share=0.1,
-        groups=[],
-        totals=totals,
-    )
 
 
 def soaked(usage_at: Callable[[float], Usage] = lambda _: GATEWAY) -> Soak:

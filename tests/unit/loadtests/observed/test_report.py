@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,26 +22,16 @@ from loadtests.observed.trouble import MODEL, Troubles
 from loadtests.observed.verdict import Answer, standings
 from loadtests.release.load import Load
 from loadtests.saturated import Goal
-from loadtests.summary import Counters, Summary
+from loadtests.summary import Summary
 from loadtests.users.table import MODALITIES
 from shared.config.models import FleetConfig
 from shared.otlp import otlp_tracer
 from shared.tracing import Kind
 from tests.traces import collector
+from tests.unit.loadtests.summaries import summary
 
 MODELS = Path(__file__).parents[4] / "models.yaml"
-SUMMARY = Summary(
-    host="http://x",
-    started=datetime(2026, 1, 1, tzinfo=UTC),
-    seconds=300,
-    seed=1,
-    arrivals="poisson",
-    shape=None,
-    offered_per_second=1.0,
-    generator_cpu_share=0.1,
-    groups=[],
-    totals=Counters(sent=300, answered=299, refused=1),
-)
+SUMMARY = summary(300, seconds=300, refused=1)
 SEEN = Observation(
     prometheus="2.42.0",
     summary=SUMMARY,
