@@ -51,14 +51,14 @@ def test_every_metric_that_figures_stand_on_is_exported() -> None:
 def test_a_model_shows_its_replicas_rows_and_speed_between_two_readings(gateway: Counted) -> None:
     scrapes = Scrapes()
     scrapes.take(gateway.text([replica("a"), replica("b", healthy=False)]), 10.0)
-    later = [replica("a", steps=30, row_steps=65, units=700.0), replica("b", healthy=False, waiting_rows=0)]
+    later = [replica("a", steps=30, row_steps=66, units=700.0), replica("b", healthy=False, waiting_rows=0)]
     scrapes.take(gateway.text(later), 12.0)
     found = model_of(scrapes)
     assert (found.service, found.state) == ("chat", "ready")
     assert (found.replicas, found.replicas_dead, found.replicas_max) == (2, 1, 4)
     assert (found.rows_running, found.rows_waiting) == (4, 3)
     assert (found.units_per_s, found.steps_per_s) == (100.0, 10.0)
-    assert found.occupancy == pytest.approx(50 / 20 / 4)
+    assert found.occupancy == pytest.approx(51 / 20 / 4)
 
 
 def test_the_predicted_wait_is_that_at_the_replica_that_is_the_least_busy(gateway: Counted) -> None:
@@ -184,7 +184,7 @@ def busy(server: WireServer, gateway: Counted) -> WireServer:
     """A gateway of which two readings show work and a refusal between them."""
     first = gateway.text([replica("a")])
     gateway.request(503)
-    server.metrics = [first, gateway.text([replica("a", steps=30, row_steps=65, units=700.0)])]
+    server.metrics = [first, gateway.text([replica("a", steps=30, row_steps=66, units=700.0)])]
     return server
 
 
@@ -192,7 +192,7 @@ def test_once_prints_one_reading_over_one_interval(run: Run, busy: WireServer, p
     result = run("top", busy.url, "--once")
     assert result.exit_code == 0, result.output
     row = next(line for line in result.stdout.splitlines() if "tiny" in line)
-    assert re.search(r"chat +tiny +ready +1/4 +2 +3 .*6[23]% +\d", row)
+    assert re.search(r"chat +tiny +ready +1/4 +2 +3 .*64% +\d", row)
     assert re.search(r"^ *g1 +\d", result.stdout, re.MULTILINE)
     assert pauses.count == 1
 
@@ -203,7 +203,7 @@ def test_json_holds_every_figure(run: Run, busy: WireServer) -> None:
     model = next(model for model in found["models"] if model["model"] == "tiny")
     assert model.keys() == set(ModelFigures.__slots__)
     assert model["refusals_per_s"] > 0
-    assert model["occupancy"] == pytest.approx(50 / 20 / 4)
+    assert model["occupancy"] == pytest.approx(51 / 20 / 4)
     assert found["gateways"][0]["gateway"] == "g1"
     assert found["url"] == busy.url
 
@@ -258,7 +258,7 @@ def interrupt() -> None:
 def test_the_live_view_is_drawn_again_until_ctrl_c_and_leaves_the_screen_as_it_was(live, pauses: Pauses) -> None:
     shown = live(lambda: None)
     assert shown.count("tiny") >= 2
-    assert "62%" in shown
+    assert "64%" in shown
     assert pauses.count == 2
     assert shown.index("\x1b[?1049h") < shown.index("tiny") < shown.index("\x1b[?1049l")
 
