@@ -154,6 +154,11 @@ class SlotCache(Cache):
         for piece in self._pieces():
             piece[slot] = 0
 
+    def wipe_cells(self, slot: int, start: int, stop: int) -> None:
+        """Zero a part of a slot, for the same reason."""
+        for part in self._parts(slot, start, stop):
+            part.zero_()
+
     def read_block(self, slot: int, start: int, stop: int) -> Tensor:
         """A flat copy of a slot's tokens from `start` to `stop`."""
         parts = self._parts(slot, start, stop)

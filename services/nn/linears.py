@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 
 import structlog
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-_BATCHES = (1, 16)  # rows of the decode steps that the benchmark times
+BATCHES = (1, 16)  # rows of the decode steps that the benchmark times
 _CALLS = 4
 _ENOUGH_S = 0.02  # of one product: what takes longer is not repeated, for little disturbs it
 # Packed unless clearly slower: a near tie, decided by noise, would round differently from one start to the next.
@@ -46,12 +47,17 @@ class PackedLinear(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class PackingReport:
-    """What the micro-benchmark saw: seconds for one pass over the model's distinct shapes, batches 1 and 16."""
+    """What the micro-benchmark saw: seconds for one pass over the model's linear layers, batches 1 and 16 (BATCHES)."""
 
     packed: bool
-    plain_s: float
-    packed_s: float
+    plain_s: tuple[float, ...]
+    packed_s: tuple[float, ...]
     layers: int
+
+    @property
+    def taken_s(self) -> tuple[float, ...]:
+        """Of the kernels that the model runs by."""
+        return self.packed_s if self.packed else self.plain_s
 
 
 def pack_linears(model: nn.Module) -> PackingReport:
@@ -62,7 +68,7 @@ def pack_linears(model: nn.Module) -> PackingReport:
     """
     sites = list(_sites(model))
     plain_s, packed_s, packed = _benchmark([linear for _, _, linear in sites])
-    report = PackingReport(packed_s < _MARGIN * plain_s, plain_s, packed_s, len(sites))
+    report = PackingReport(sum(packed_s) < _MARGIN * sum(plain_s), plain_s, packed_s, len(sites))
     if report.packed:
         while sites:  # one by one, so that each plain weight is freed before the next is packed
             parent, name, linear = sites.pop()
@@ -70,8 +76,8 @@ def pack_linears(model: nn.Module) -> PackingReport:
     structlog.get_logger(__name__).info(
         "linear_layers",
         kernels="onednn" if report.packed else "default",
-        plain_ms=round(plain_s * 1e3, 3),
-        packed_ms=round(packed_s * 1e3, 3),
+        plain_ms=round(sum(plain_s) * 1e3, 3),
+        packed_ms=round(sum(packed_s) * 1e3, 3),
         layers=report.layers,
     )
     return report
@@ -95,15 +101,15 @@ def _weights(linear: Linear) -> tuple[Tensor, Tensor | None]:
     return weight, linear.bias
 
 
-def _benchmark(linears: list[Linear]) -> tuple[float, float, dict[Linear, PackedLinear]]:
-    """Best-of times, plain and packed, over the distinct shapes, weighted by how many layers have each.
+def _benchmark(linears: list[Linear]) -> tuple[tuple[float, ...], tuple[float, ...], dict[Linear, PackedLinear]]:
+    """Best-of times of each batch, plain and packed, over the distinct shapes, weighted by how many layers have each.
 
     With them the layers that were packed for it: one of each shape.
     """
     shapes: dict[tuple[int, ...], list[Linear]] = {}
     for linear in linears:
         shapes.setdefault((isinstance(linear, Conv1D), *linear.weight.shape), []).append(linear)
-    plain_s = packed_s = 0.0
+    plain_s, packed_s = [0.0 for _ in BATCHES], [0.0 for _ in BATCHES]
     made: dict[Linear, PackedLinear] = {}
     with torch.inference_mode():
         for group in shapes.values():
@@ -111,13 +117,13 @@ def _benchmark(linears: list[Linear]) -> tuple[float, float, dict[Linear, Packed
             try:
                 packed = PackedLinear(weight, bias)
             except (RuntimeError, AttributeError):  # this build or this dtype has no oneDNN kernel
-                return 0.0, float("inf"), {}
+                return (0.0,) * len(BATCHES), (inf,) * len(BATCHES), {}
             made[group[0]] = packed
-            for rows in _BATCHES:
+            for i, rows in enumerate(BATCHES):
                 x = torch.ones(rows, 1, weight.shape[1], dtype=weight.dtype)
-                plain_s += len(group) * _best_of(lambda x=x, w=weight, b=bias: nn.functional.linear(x, w, b))
-                packed_s += len(group) * _best_of(lambda x=x, p=packed: p(x))
-    return plain_s, packed_s, made
+                plain_s[i] += len(group) * _best_of(lambda x=x, w=weight, b=bias: nn.functional.linear(x, w, b))
+                packed_s[i] += len(group) * _best_of(lambda x=x, p=packed: p(x))
+    return tuple(plain_s), tuple(packed_s), made
 
 
 def _best_of(call: Callable[[], object]) -> float:

@@ -23,6 +23,7 @@ from shared.schemas.text import ChatRequest, CompletionRequest
 # A translation, a summary and a filled mask are the likeliest there are, unless a request says otherwise.
 LIKELIEST = SamplingDefaults(temperature=0)
 USUAL_ENCODER_CONTEXT = 512
+MOST_GUESSED = 7  # with the token itself eight, which attention on the CPU takes without copying the cache
 MOST_PREFIX = 256  # bytes of a prefix that a checkpoint may bring
 
 
@@ -39,6 +40,13 @@ class TransformerModel(ModelConfig):
     prefill_tokens: int = Field(default=64, ge=1, description="the most prompt tokens that one step reads for a row")
     prefix_cache: bool = Field(
         default=True, description="read a beginning that a tenant's prompts share once, in pieces of prefill_tokens"
+    )
+    guess_tokens: int = Field(
+        default=6,
+        ge=0,
+        le=MOST_GUESSED,
+        description="the most tokens that a step guesses ahead of a row, from what its text repeats, and checks; they "
+        "change no answer, and are fed where that is faster; 0: none",
     )
     conversation: Literal["eos", "none"] | None = Field(
         default=None,

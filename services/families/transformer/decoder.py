@@ -27,12 +27,13 @@ from services.families.transformer.loading import (
 )
 from services.families.transformer.sampler import SamplerLimits, TransformerSampler
 from services.families.transformer.shape import architecture, read_config
+from services.families.transformer.speculation import Speculation, balance_of
 from services.families.transformer.tasks import ChatTask
 from services.nn.cache_budget import CacheBudget
 from services.nn.device import device_errors
 from services.nn.errors import UnsupportedModel
 from services.nn.kv_cache import SlotCache
-from services.nn.linears import pack_linears, packed_bytes
+from services.nn.linears import BATCHES, pack_linears, packed_bytes
 from services.nn.text.detokenizer import make_detokenizer
 from services.nn.text.grammar import make_grammars
 from services.nn.text.rows import RowText
@@ -68,12 +69,14 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
             model = load_model(folder, pretrained, dtype=dtype, device=device)
             tokenizer, vocabulary = reading.result()
         log.info("weights_read", model=config.id)
-        if device.type == "cpu":
-            pack_linears(model)  # nothing beside it, which its benchmark would take for slow kernels
+        times: Mapping[int, float] = {}
+        if device.type == "cpu":  # nothing beside it, which its benchmark would take for slow kernels
+            times = dict(zip(BATCHES, pack_linears(model).taken_s, strict=True))
         shapes = cache_shapes(model, context)
         use_slots(model, shapes)
     budget = CacheBudget(shapes, dtype.itemsize, int(config.cache_memory))
-    return _assemble(config, model, tokenizer, vocabulary, budget, context)
+    speculation = Speculation(config.guess_tokens, balance_of(times)) if config.guess_tokens else None
+    return _assemble(config, model, tokenizer, vocabulary, budget, context, speculation)
 
 
 def _read_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, Vocabulary]:
@@ -96,6 +99,7 @@ def _assemble(
     vocabulary: Vocabulary,
     budget: CacheBudget,
     context: int,
+    speculation: Speculation | None,
 ) -> LoadedModel:
     width = embedding_rows(model)
     encoder = _conversation(config, model.config, tokenizer, vocabulary)
@@ -107,7 +111,7 @@ def _assemble(
         forward,
         cache,
         RowText(make_detokenizer(vocabulary), eos),
-        SamplerLimits(config.max_batch_size, config.prefill_tokens, width, shares_prefixes=config.prefix_cache),
+        SamplerLimits(config.max_batch_size, config.prefill_tokens, width, config.prefix_cache, speculation),
     )
     memory = _memory(model, config, budget, width)
     generation = Generation(vocabulary, limits, config.sampling, make_grammars(vocabulary, width, eos))
@@ -166,7 +170,7 @@ def _conversation(
 def _memory(model: PreTrainedModel, config: TransformerModel, budget: CacheBudget, width: int) -> int:
     """Bytes at most: weights, cache with its growth, and a step's tensors, counted generously."""
     weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]) + packed_bytes(model)
-    rows = max(config.max_batch_size, config.prefill_tokens)
+    rows = max(config.max_batch_size * (1 + config.guess_tokens), config.prefill_tokens)
     logits = 4 * rows * width * 4  # float32: the logits, and what the choice makes of them
     hidden = max(getattr(model.config, "intermediate_size", 0) or 0, 4 * cast(int, model.config.hidden_size))
     activations = 16 * rows * hidden * budget.itemsize

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.nn.kv_cache import SlotCache
-from services.nn.text.rows import TextRow
+from services.nn.text.lookup import Lookup
+from services.nn.text.rows import Spoken, TextRow
 
 
 @dataclass(slots=True, eq=False)
@@ -33,9 +34,23 @@ class SlotRow(TextRow):
 
 @dataclass(slots=True, eq=False)
 class RowState(SlotRow):
-    """A row of a decoder. `blocks` names the whole blocks of its prompt (`block_keys`); none if none are shared."""
+    """A row of a decoder. `blocks` names the whole blocks of its prompt (`block_keys`); none if none are shared.
+
+    `lookup` guesses tokens ahead, if the row may have any checked.
+    """
 
     blocks: tuple[bytes, ...] = ()
+    lookup: Lookup | None = None
+
+    def guess(self, most: int) -> tuple[int, ...]:
+        """Tokens that may follow the chosen one, as many as the answer can take behind the next."""
+        left = self.params.max_new_tokens - self.generated - 1
+        return () if self.lookup is None else self.lookup.guess(min(most, left))
+
+    def take(self, token: int, spoken: Spoken) -> None:
+        SlotRow.take(self, token, spoken)
+        if self.lookup is not None:
+            self.lookup.add(token)
 
 
 class SlotTable:

@@ -26,6 +26,7 @@ class ReadyState:
 class Advance(Generic[RowT]):
     """One row's step, ready to commit. `fed` tokens were read; `token` was chosen, unless more of the prompt comes.
 
+    `earlier`: tokens that the step chose before that one, each as it had been guessed. `spoken` has the text of all.
     `finite` False: the row's values are no numbers, and it has failed.
     """
 
@@ -35,12 +36,13 @@ class Advance(Generic[RowT]):
     prompt_logprobs: tuple[RawLogprob, ...] = ()
     token: int | None = None
     spoken: Spoken | None = None
+    earlier: tuple[tuple[int, Spoken], ...] = ()
 
     @property
     def units(self) -> float:
         """Prompt tokens read and tokens made; a row that only scores its prompt makes none."""
         read = 0 if self.row.decoding else self.fed
-        return float(read + (self.token is not None and self.row.params.max_new_tokens > 0))
+        return float(read + len(self.earlier) + (self.token is not None and self.row.params.max_new_tokens > 0))
 
 
 def text_batch_key(params: GenerateParams | ReadyParams) -> Hashable:

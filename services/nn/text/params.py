@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import NamedTuple
 
@@ -105,3 +105,8 @@ class TextChunk:
     completion_tokens: int
     logprobs: tuple[RawLogprob, ...] | None
     cached_tokens: int
+
+    def join(self, later: TextChunk) -> TextChunk:
+        """Both, as if one step had made them."""
+        logprobs = None if self.logprobs is None else self.logprobs + (later.logprobs or ())
+        return replace(later, text=self.text + later.text, logprobs=logprobs)

@@ -24,9 +24,9 @@ from services.nn.text.sampling import Choice, Seen, token_logprob
 class TextRow:
     """What rows of every model of text hold. Only a step's commit changes it.
 
-    `token` is chosen and not read by the model yet (None: the prompt is still being read). `uniform` is the next draw,
-    made ahead, so that a step that fails has drawn nothing. `follower`: where the answer stands in its form, if it has
-    one; it may have looked a token further than the row, and goes back by itself.
+    `token` is chosen and not read by the model yet (None: the prompt is still being read). `draws` are those to come;
+    they stay until tokens are taken, so that a step that fails has drawn nothing. `follower`: where the answer stands
+    in its form, if it has one; it may have looked a token further than the row, and goes back by itself.
     """
 
     params: GenerateParams
@@ -41,14 +41,13 @@ class TextRow:
     kept: str = ""  # text that goes out with the row's end, where the answer is to come whole
     prompt_logprobs: tuple[RawLogprob, ...] = ()
     rng: torch.Generator = field(init=False)
-    uniform: float = field(init=False)
+    draws: list[float] = field(init=False, default_factory=list[float])
     follower: Follower | None = field(init=False)
 
     def __post_init__(self) -> None:
         grammar = self.params.grammar
         self.follower = None if grammar is None else grammar.follow()
         self.rng = row_generator(self.params.seed)
-        self.draw()
 
     @property
     def decoding(self) -> bool:
@@ -58,17 +57,26 @@ class TextRow:
     def wants_prompt_logprobs(self) -> bool:
         return self.params.echo is not None and self.params.logprobs is not None
 
-    def draw(self) -> None:
-        self.uniform = torch.rand((), generator=self.rng).item()
+    def uniform(self, ahead: int = 0) -> float:
+        """The draw of the token that is `ahead` behind the next one, in [0, 1)."""
+        while len(self.draws) <= ahead:
+            self.draws.append(torch.rand((), generator=self.rng).item())
+        return self.draws[ahead]
 
-    def choice(self, eos: tuple[int, ...]) -> Choice:
-        banned = eos if self.generated < self.params.min_tokens else ()
+    @property
+    def foresees(self) -> bool:
+        """Whether how a token is chosen does not depend on those before it, but by the logits."""
+        return self.follower is None and self.seen.is_empty
+
+    def choice(self, eos: tuple[int, ...], ahead: int = 0) -> Choice:
+        """Of the next token, or of one that is so many behind it, if the row foresees."""
+        banned = eos if self.generated + ahead < self.params.min_tokens else ()
         if self.follower is None:
-            return Choice(self.params.sampling, self.seen, self.uniform, banned)
+            return Choice(self.params.sampling, self.seen, self.uniform(ahead), banned)
         allowed = self.follower.allowed(self.generated)
         if banned and self.follower.ends(allowed):
             banned = ()  # a whole answer ends, however short it is
-        return Choice(self.params.sampling, self.seen, self.uniform, banned, allowed)
+        return Choice(self.params.sampling, self.seen, self.uniform(), banned, allowed)
 
     def completes(self, token: int) -> bool:
         """Whether the token makes an answer of a form whole, so that nothing can follow."""
@@ -79,7 +87,7 @@ class TextRow:
         self.token, self.generated = token, self.generated + 1
         self.text, self.held, self.characters, self.logprobs, self.kept = spoken[:5]
         self.seen.add(token)
-        self.draw()
+        del self.draws[:1]
 
 
 class Spoken(NamedTuple):
@@ -104,9 +112,17 @@ class RowText:
     def start(self, params: GenerateParams) -> TextState:
         return self._detokenizer.start(params.prompt)
 
-    def speak(self, row: TextRow, token: int, logprob: RawLogprob | None, prompt: Sequence[RawLogprob]) -> Spoken:
-        """Add the token to the row's answer. An end token is counted, but is no text and has no log-probability.
-        A token that makes an answer of a form whole ends it, and is text.
+    def speak(
+        self,
+        row: TextRow,
+        token: int,
+        logprob: RawLogprob | None,
+        prompt: Sequence[RawLogprob],
+        earlier: Sequence[Spoken] = (),
+    ) -> Spoken:
+        """Add the token to the row's answer, behind the `earlier` ones of the same step, whose chunk it takes over. An
+        end token is counted, but is no text and has no log-probability. A token that makes an answer of a form whole
+        ends it, and is text.
 
         Of a row that is to make no token, the answer is its prompt: the token is not heeded.
         """
@@ -114,31 +130,33 @@ class RowText:
         if params.max_new_tokens == 0:
             chunk = self._chunk(row, 0, "", (), prompt)
             return Spoken(row.text, "", 0, (), "", chunk, FinishReason.LENGTH)
-        made = row.generated + 1
+        before, made = earlier[-1] if earlier else row, row.generated + len(earlier) + 1
         ended = token in self._eos and not params.ignore_eos
         whole = not ended and row.completes(token)
         last = ended or whole or made == params.max_new_tokens
-        state, new = (row.text, "") if ended else self._detokenizer.push(row.text, token)
+        state, new = (before.text, "") if ended else self._detokenizer.push(before.text, token)
         if last:
             new += self._detokenizer.flush(state)
-        characters = row.characters + len(new)
-        entries = row.logprobs
+        characters = before.characters + len(new)
+        entries = before.logprobs
         if logprob is not None and not ended:
-            start = len(params.echo or "") + row.characters
+            start = len(params.echo or "") + before.characters
             entries = (*entries, (characters, logprob._replace(offset=start)))
 
-        scan = scan_stops(row.held + new, params.stops, armed=made >= params.min_tokens)
+        scan = scan_stops(before.held + new, params.stops, armed=made >= params.min_tokens)
         finish = FinishReason.STOP if ended or whole or scan.stopped else FinishReason.LENGTH if last else None
         text = scan.text + scan.held if last and not scan.stopped else scan.text
-        out = row.characters - len(row.held) + len(text)  # characters that have left, this text included
+        out = before.characters - len(before.held) + len(text)  # characters that have left, this text included
         given = tuple(entry for end, entry in entries if end <= out)
         if params.whole:
-            text, kept = (row.kept + text, "") if finish is not None else ("", row.kept + text)
+            text, kept = (before.kept + text, "") if finish is not None else ("", before.kept + text)
         else:
             kept = ""
         chunk = None
         if text or given or finish is not None or (made == 1 and params.echo is not None):
             chunk = self._chunk(row, made, text, given, prompt)
+        if earlier and earlier[-1].chunk is not None:
+            chunk = earlier[-1].chunk if chunk is None else earlier[-1].chunk.join(chunk)
         return Spoken(state, scan.held, characters, entries[len(given) :], kept, chunk, finish)
 
     def _chunk(

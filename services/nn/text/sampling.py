@@ -35,6 +35,10 @@ class Seen:
             counts = torch.zeros(vocabulary, device=device)
         return cls(prompted, counts)
 
+    @property
+    def is_empty(self) -> bool:
+        return self.prompted is None and self.counts is None
+
     def add(self, token: int) -> None:
         if self.prompted is not None:
             self.prompted[token] = True

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from services.engine.errors import DeviceFailure
 from services.nn.attention import slot_attention
 from services.nn.device import device_errors
-from services.nn.linears import PackedLinear, pack_linears, packed_bytes
+from services.nn.linears import BATCHES, PackedLinear, pack_linears, packed_bytes
 from services.nn.rng import derive_seed, row_generator
 
 
@@ -87,7 +87,9 @@ def test_packing_a_model_keeps_its_function_and_reports_what_it_measured() -> No
         report = pack_linears(model)
         torch.testing.assert_close(model(ids), expected, rtol=1e-4, atol=1e-4)
     assert report.layers == 3
-    assert report.packed == (report.packed_s < 1.25 * report.plain_s)
+    assert report.packed == (sum(report.packed_s) < 1.25 * sum(report.plain_s))
+    assert report.taken_s == (report.packed_s if report.packed else report.plain_s)
+    assert len(report.taken_s) == len(BATCHES)
     assert packed_bytes(model) == (4 * (256 * 512 + 512 * 256 + 256 * 4096) if report.packed else 0)
 
 
@@ -137,13 +139,15 @@ def test_errors_of_a_batch_pass_unchanged() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_attention_of_one_query_is_the_definition(groups: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("queries", [1, 3, 8])
+def test_attention_is_the_definition(queries: int, groups: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     cells = torch.randn(2, 5, groups, 32, 16).to(dtype)  # a pool of more slots and cells than are read
     key, value = cells[0][:3, :, :20], cells[1][:3, :, :20]
-    query = torch.randn(3, 4, 1, 16).to(dtype)
-    hidden = torch.arange(20) > torch.tensor([4, 19, 0])[:, None]
-    mask = torch.zeros(3, 1, 1, 20, dtype=dtype).masked_fill(hidden[:, None, None], -torch.inf)
+    query = torch.randn(3, 4, queries, 16).to(dtype)
+    positions = torch.tensor([4, 11, 0])[:, None] + torch.arange(queries)
+    hidden = torch.arange(20) > positions[:, :, None]
+    mask = torch.zeros(3, 1, queries, 20, dtype=dtype).masked_fill(hidden[:, None], -torch.inf)
     got, _ = slot_attention(nn.Module(), query, key, value, mask, scaling=0.3)
     k, v = (x.float().repeat_interleave(4 // groups, dim=1) for x in (key, value))
     weights = (query.float() @ k.transpose(2, 3) * 0.3 + mask.float()).softmax(-1)

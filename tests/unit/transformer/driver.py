@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from services.engine.contract import FinishReason
 from services.families.transformer.family import load
-from services.families.transformer.state import SlotRow
+from services.families.transformer.state import RowState, SlotRow
 from services.nn.text.params import GenerateParams, SamplingOptions
 from shared.config.transformer import EncoderDecoderModel, TransformerModel
 from shared.events import TextDelta
@@ -75,7 +75,7 @@ class Loaded:
         for (i, state), made, output in zip(items, before, outputs, strict=True):
             answer = answers[i]
             if isinstance(state, SlotRow) and state.generated > made:
-                answer.tokens.append(cast(int, state.token))
+                answer.tokens.extend(_last_tokens(state, state.generated - made))
             answer.units += output.units
             if output.chunk is not None:
                 delta = self.tasks["completion"].encode(output.chunk)
@@ -84,6 +84,11 @@ class Loaded:
             if output.finish_reason is not None:
                 answer.finish = output.finish_reason
                 self.sampler.release(live.pop(i))
+
+
+def _last_tokens(state: SlotRow, count: int) -> list[int]:
+    lookup = state.lookup if isinstance(state, RowState) else None
+    return [cast(int, state.token)] if lookup is None else lookup.tokens[-count:]
 
 
 def load_folder(folder: Path, **options: Any) -> Loaded:

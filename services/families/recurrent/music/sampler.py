@@ -60,8 +60,8 @@ class TuneRow(RowState):
     grammar: Grammar = field(kw_only=True)
     place: Place = field(kw_only=True)
 
-    def choice(self, eos: tuple[int, ...]) -> Choice:
-        return Choice(self.params.sampling, self.seen, self.uniform, self.grammar.banned(self.place))
+    def choice(self, eos: tuple[int, ...], ahead: int = 0) -> Choice:
+        return Choice(self.params.sampling, self.seen, self.uniform(ahead), self.grammar.banned(self.place))
 
     def take(self, token: int, spoken: Spoken) -> None:
         RowState.take(self, token, spoken)
