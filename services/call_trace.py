@@ -16,7 +16,7 @@ from services.engine.contract import FinishReason
 from services.engine.rows import Output, RowTimes
 from services.row_events import Encode, Outputs
 from shared.calls import Call
-from shared.events import Event, TextDelta
+from shared.events import Event, TextDelta, ToolCallDelta
 from shared.tracing import Attributes, Kind, Tracer, about_call, error_name, operation_of
 
 MOST_ROWS = 16  # of a call have spans: ten thousand items would drown a trace
@@ -78,11 +78,12 @@ class CallTrace:
         if not self._span.is_recorded:
             return encode
 
-        def timed(chunk: Any) -> Event:
+        def timed(chunk: Any) -> Event | tuple[Event, ...]:
             began = self._clock()
             event = encode(chunk)
             self._encoding.add(began, self._clock())
-            self._is_text = self._is_text or isinstance(event, TextDelta)
+            first = event[:1] if isinstance(event, tuple) else (event,)
+            self._is_text = self._is_text or any(isinstance(each, TextDelta | ToolCallDelta) for each in first)
             return event
 
         return timed

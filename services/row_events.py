@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from services.engine.contract import FinishReason, Preview
 from services.engine.rows import Output
 from shared.errors import DeadlineExceeded, InternalError
-from shared.events import Accepted, Event, Failed, Finished, RowEvent, Started, TextDelta
+from shared.events import Accepted, Event, Failed, Finished, RowEvent, Started, TextDelta, ToolCallDelta
 
-Encode = Callable[[Any], Event]
+Encode = Callable[[Any], Event | tuple[Event, ...]]
 Report = Callable[[int, BaseException | None], None]  # a row's index, and what ended it
 
 
@@ -27,7 +27,10 @@ class Outputs(Protocol):
 
 
 class Gather:
-    """Events that wait to be sent, in each row's order. Consecutive pieces of a row's text become one."""
+    """Events that wait to be sent, in each row's order. Consecutive pieces of a row's text, or of a call, become one.
+
+    A row that ends by itself and has called tools ends for that reason.
+    """
 
     def __init__(self, encode: Encode, report: Report) -> None:
         self._encode = encode
@@ -35,6 +38,7 @@ class Gather:
         self._events: list[RowEvent] = []
         self._started: set[int] = set()  # rows that were said to have
         self._last: dict[int, int] = {}  # where each row's last event is
+        self._calling: set[int] = set()  # rows that have called tools
 
     def add(self, batch: Sequence[Output]) -> None:
         for output in batch:
@@ -46,7 +50,9 @@ class Gather:
                 self._started.add(output.row)
                 self._append(output.row, Started(output.queued_s))
             chunk = output.chunk.chunk if isinstance(output.chunk, Preview) else output.chunk
-            self._append(output.row, self._encode(chunk))
+            made = self._encode(chunk)
+            for event in made if isinstance(made, tuple) else (made,):
+                self._append(output.row, event)
         if output.finish_reason is not None and (end := self._end(output)) is not None:
             self._append(output.row, end)
 
@@ -55,19 +61,19 @@ class Gather:
         return events
 
     def _append(self, row: int, event: Event) -> None:
+        if isinstance(event, ToolCallDelta):
+            self._calling.add(row)
         at = self._last.get(row)
-        if at is not None and isinstance(event, TextDelta):
-            before = self._events[at].event
-            if isinstance(before, TextDelta):
-                self._events[at] = RowEvent(row, before.join(event))
-                return
+        if at is not None and (joined := _joined(self._events[at].event, event)) is not None:
+            self._events[at] = RowEvent(row, joined)
+            return
         self._last[row] = len(self._events)
         self._events.append(RowEvent(row, event))
 
     def _end(self, output: Output) -> Event | None:
         match output.finish_reason:
             case FinishReason.STOP:
-                return Finished("stop", output.units)
+                return Finished("tool_calls" if output.row in self._calling else "stop", output.units)
             case FinishReason.LENGTH:
                 return Finished("length", output.units)
             case FinishReason.DEADLINE:
@@ -77,6 +83,17 @@ class Gather:
                 return Failed.of(InternalError())
             case _:
                 return None  # aborted: nobody listens
+
+
+def _joined(before: Event, event: Event) -> Event | None:
+    """One event for both; None where they do not belong together."""
+    match before, event:
+        case TextDelta(), TextDelta():
+            return before.join(event)
+        case ToolCallDelta(), ToolCallDelta() if before.index == event.index:
+            return before.join(event)
+        case _:
+            return None
 
 
 async def row_events(

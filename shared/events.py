@@ -67,6 +67,28 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a row's call of a tool. `index` counts the row's calls; `id` and `name` are in a call's first piece.
+
+    `arguments` is JSON text that follows the call's earlier. Counts are running totals of the row, as a TextDelta's.
+    """
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    def join(self, later: ToolCallDelta) -> ToolCallDelta:
+        """With a later piece of the same call."""
+        arguments = self.arguments + later.arguments
+        counts = (later.prompt_tokens, later.completion_tokens, later.cached_tokens)
+        return ToolCallDelta(self.index, self.id, self.name, arguments, *counts)
+
+
+@dataclass(frozen=True, slots=True)
 class TokenIds:
     """The answer of tokenize: ids, and each token's text."""
 
@@ -129,10 +151,10 @@ class AudioDelta:
 class Finished:
     """A row's last event when it ended well. `units` is the work done, in the model's own unit.
 
-    "content_filter": a remote server withheld the rest.
+    "tool_calls": it ended by itself, and calls tools. "content_filter": a remote server withheld the rest.
     """
 
-    reason: Literal["stop", "length", "content_filter"]
+    reason: Literal["stop", "length", "tool_calls", "content_filter"]
     units: float
 
 
@@ -152,7 +174,7 @@ class Failed:
         return cls(error.status, error.type, error.code, error.message, error.param, error.retry_after)
 
 
-Event = Accepted | Started | TextDelta | TokenIds | ImageDelta | AudioDelta | Item | Finished | Failed
+Event = Accepted | Started | TextDelta | ToolCallDelta | TokenIds | ImageDelta | AudioDelta | Item | Finished | Failed
 
 
 class RowEvent(NamedTuple):

@@ -66,7 +66,7 @@ def _bad_chat_fields(model: str) -> list[Row]:
         ("no model", CHAT, {"messages": [MESSAGE]}, "model", "missing_required_parameter", "required"),
         ("array body", CHAT, [], None, "invalid_type", "an array of 0"),
         said("empty messages", "messages", "invalid_value", "at least 1 item"),
-        said("null content", "messages[0].content", "invalid_type", "got null", {"role": "user", "content": None}),
+        said("null content", "messages[0].content", "invalid_value", "required", {"role": "user", "content": None}),
         said("number content", "messages[1].content", "invalid_type", "", MESSAGE, {"role": "user", "content": 5}),
         said("bad role", "messages[0].role", "invalid_value", "'user'", {"role": "wizard", "content": "x"}),
         said("image part", "messages[0].content[0].type", "invalid_value", "'text'", image),

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.gateway.text_wire import TokenCounts, Transcript, chat_logprobs
-from shared.events import Finished, RowEvent, TextDelta
+from services.gateway.text_wire import Choice, TokenCounts, Transcript, chat_logprobs
+from shared.events import Finished, RowEvent, TextDelta, ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,13 @@ class ChatStream:
                     f'{self._head}{row},"delta":{{{self._role(row)}"content":{json.dumps(event.text)}}},'
                     f'"logprobs":{logprobs},"finish_reason":null{self._tail}'
                 )
+            elif isinstance(event, ToolCallDelta):
+                self._counts.note(row, event)
+                if event.id is not None or event.arguments:
+                    role = self._role(row)
+                    content = '"content":null,' if role else ""
+                    delta = f'{{{role}{content}"tool_calls":[{json.dumps(_call_piece(event))}]}}'
+                    out.append(f'{self._head}{row},"delta":{delta},"logprobs":null,"finish_reason":null{self._tail}')
             elif isinstance(event, Finished):
                 role = self._role(row)  # a row that ended without a piece of text
                 delta = f'{{{role}"content":""}}' if role else "{}"
@@ -86,7 +93,7 @@ def chat_completion(envelope: Envelope, transcript: Transcript) -> bytes:
     choices = [
         {
             "index": row,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "message": _message(choice),
             "logprobs": None if choice.logprobs is None else chat_logprobs(choice.logprobs),
             "finish_reason": choice.finish_reason,
         }
@@ -94,3 +101,21 @@ def chat_completion(envelope: Envelope, transcript: Transcript) -> bytes:
     ]
     body = envelope.fields("chat.completion") | {"choices": choices, "usage": transcript.counts.usage()}
     return json.dumps(body).encode()
+
+
+def _message(choice: Choice) -> dict[str, object]:
+    message: dict[str, object] = {"role": "assistant", "content": choice.content, "refusal": None}
+    if choice.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in choice.calls
+        ]
+    return message
+
+
+def _call_piece(piece: ToolCallDelta) -> dict[str, object]:
+    """What a call is called comes with its first piece alone."""
+    if piece.id is None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}

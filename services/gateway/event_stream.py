@@ -17,12 +17,12 @@ from services.gateway.state import GatewayState
 from services.gateway.stream_writer import Framing, StreamWriter
 from services.gateway.wire import Counts, StreamWire
 from shared.errors import InternalError, ServiceError
-from shared.events import AudioDelta, Failed, Finished, ImageDelta, Item, RowEvent, Started, TextDelta
+from shared.events import AudioDelta, Failed, Finished, ImageDelta, Item, RowEvent, Started, TextDelta, ToolCallDelta
 from shared.tracebacks import where
 
 LOADING = b": loading\n\n"
 PING = b": ping\n\n"
-PIECES = (TextDelta, ImageDelta, AudioDelta, Item)
+PIECES = (TextDelta, ToolCallDelta, ImageDelta, AudioDelta, Item)
 INLINE_EVENTS = 1000  # more take longer than a millisecond
 
 

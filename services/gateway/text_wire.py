@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.events import Finished, RowEvent, TextDelta, TokenLogprob
+from shared.events import Finished, RowEvent, TextDelta, TokenLogprob, ToolCallDelta
 
 # OpenAI's stand-in for "less than can be said"; JSON has no minus infinity.
 LEAST_LOGPROB = -9999.0
@@ -21,7 +21,7 @@ class TokenCounts:
         self._completion: dict[int, int] = {}
         self._cached: dict[int, int] = {}
 
-    def note(self, row: int, delta: TextDelta) -> None:
+    def note(self, row: int, delta: TextDelta | ToolCallDelta) -> None:
         self._prompt[row] = delta.prompt_tokens
         self._completion[row] = delta.completion_tokens
         self._cached[row] = delta.cached_tokens
@@ -58,16 +58,41 @@ class TokenCounts:
 
 
 @dataclass(slots=True)
+class GatheredCall:
+    """A call of a tool, gathered."""
+
+    id: str
+    name: str
+    pieces: list[str] = field(default_factory=list[str])
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass(slots=True)
 class Choice:
     """One row's answer, gathered."""
 
     pieces: list[str] = field(default_factory=list[str])
+    calls: list[GatheredCall] = field(default_factory=list[GatheredCall])
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str | None = None
 
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def content(self) -> str | None:
+        """The text; None of an answer that has calls alone."""
+        return self.text or (None if self.calls else "")
+
+    def call(self, delta: ToolCallDelta) -> None:
+        """Take a piece of a call."""
+        if delta.index >= len(self.calls):
+            self.calls.append(GatheredCall(delta.id or "", delta.name or ""))
+        self.calls[delta.index].pieces.append(delta.arguments)
 
 
 class Transcript:
@@ -84,6 +109,9 @@ class Transcript:
                 choice.pieces.append(event.text)
                 if event.logprobs is not None:
                     choice.logprobs = [*(choice.logprobs or ()), *event.logprobs]
+                self.counts.note(row, event)
+            elif isinstance(event, ToolCallDelta):
+                self.rows.setdefault(row, Choice()).call(event)
                 self.counts.note(row, event)
             elif isinstance(event, Finished):
                 self.rows.setdefault(row, Choice()).finish_reason = event.reason

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from shared.schemas.common import RequestModel, refusal
 from shared.schemas.forms import AnswerForm, ResponseFormat, StructuredOutputs
+from shared.schemas.tools import MAX_TOOLS, FunctionTool, ToolCall, ToolChoice, Tools, check_tools
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -30,14 +31,53 @@ class TextPart(RequestModel):
 
 
 class ChatMessage(RequestModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=2048, fail_fast=True)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=2048, fail_fast=True)] | None = Field(
+        default=None, description="what was said; null only where the assistant calls tools"
+    )
     name: Name | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)] | None = Field(
+        default=None, description="the tools that the assistant called, as its answer had them"
+    )
+    tool_call_id: str | None = Field(
+        default=None, min_length=1, max_length=256, description="of a tool's message: the call whose result it is"
+    )
+    refusal: None = Field(default=None, description="as answers have it")
 
     @property
     def text(self) -> str:
         """The content as one string; parts follow each other without a separator."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "".join(part.text for part in self.content)
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        return self.tool_calls or []
+
+    @model_validator(mode="after")
+    def _what_its_role_has(self) -> ChatMessage:
+        if self.tool_calls is not None and self.role != "assistant":
+            raise refusal("tool_calls", "tool_calls are only allowed in messages of the role 'assistant'")
+        if self.tool_call_id is not None and self.role != "tool":
+            raise refusal("tool_call_id", "tool_call_id is only allowed in messages of the role 'tool'")
+        if self.tool_call_id is None and self.role == "tool":
+            raise refusal("tool_call_id", "a message of the role 'tool' needs the tool_call_id that it answers")
+        if self.content is None and self.tool_calls is None:
+            raise refusal("content", "content is required, but where the assistant calls tools")
+        return self
+
+
+def check_results(messages: list[ChatMessage]) -> None:
+    """Raises a refusal for a tool's message that answers no call of the assistant's last message."""
+    called: set[str] = set()
+    for i, message in enumerate(messages):
+        if message.role == "assistant":
+            called = {call.id for call in message.calls}
+        elif message.role == "tool" and message.tool_call_id not in called:
+            raise refusal(
+                f"messages[{i}].tool_call_id", "a message of the role 'tool' answers a call of the assistant before it"
+            )
 
 
 class StreamOptions(RequestModel):
@@ -127,6 +167,18 @@ class ChatRequest(SamplingRequest):
     response_format: ResponseFormat | None = Field(
         default=None, description="the form that the answer must have, as OpenAI says it"
     )
+    tools: Tools | None = Field(default=None, description="functions that the model may call")
+    tool_choice: ToolChoice | None = Field(
+        default=None, description="whether the model may or must call, or which; without it `auto`; only with `tools`"
+    )
+    parallel_tool_calls: bool = Field(
+        default=True, description="whether an answer may call more than once; only with `tools`"
+    )
+
+    @property
+    def callable_tools(self) -> list[FunctionTool]:
+        """The tools that the answer may call; none where the choice is "none"."""
+        return [] if self.tool_choice == "none" else self.tools or []
 
     @property
     def form(self) -> AnswerForm | None:
@@ -143,6 +195,16 @@ class ChatRequest(SamplingRequest):
     def _one_form(self) -> ChatRequest:
         if self.response_format is not None and self.structured_outputs is not None:
             raise refusal("structured_outputs", "structured_outputs is not allowed with response_format: give one")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_belong_together(self) -> ChatRequest:
+        check_results(self.messages)
+        check_tools(self.tools, self.tool_choice)
+        if self.tools is None and "parallel_tool_calls" in self.model_fields_set:
+            raise refusal("parallel_tool_calls", "parallel_tool_calls is only allowed with tools")
+        if self.callable_tools and self.ignore_eos:
+            raise refusal("ignore_eos", "ignore_eos is not allowed with tools, whose calls have an end")
         return self
 
     @model_validator(mode="after")
@@ -194,12 +256,17 @@ class TokenizeRequest(RequestModel):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048, fail_fast=True)] | None = Field(
         default=None, description="a conversation, in the form that the model reads"
     )
+    tools: Tools | None = Field(default=None, description="functions that the model may call; only with `messages`")
     add_special_tokens: bool = Field(default=True, description="with what the model expects around a text, as BOS")
 
     @model_validator(mode="after")
     def _one_input(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
             raise refusal("prompt", "give exactly one of prompt and messages")
+        if self.messages is None and self.tools is not None:
+            raise refusal("tools", "tools are only allowed with messages")
+        check_tools(self.tools)
+        check_results(self.messages or [])
         return self
 
 

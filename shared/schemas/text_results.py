@@ -9,7 +9,7 @@ from typing import Literal
 
 from shared.schemas.common import ResponseModel
 
-FinishReason = Literal["stop", "length", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class PromptTokensDetails(ResponseModel):
@@ -42,10 +42,26 @@ class ChatLogprobs(ResponseModel):
     refusal: None = None
 
 
+class CalledFunctionResult(ResponseModel):
+    name: str
+    arguments: str
+
+
+class ToolCallResult(ResponseModel):
+    """A call of a tool. `arguments` is JSON text, as the model wrote it."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionResult
+
+
 class AssistantMessage(ResponseModel):
+    """`content` is null, and `tool_calls` there, where the model calls tools and says nothing else."""
+
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[ToolCallResult] | None = None
 
 
 class ChatChoice(ResponseModel):
@@ -65,10 +81,25 @@ class ChatCompletion(ResponseModel):
     usage: Usage
 
 
+class CalledFunctionPiece(ResponseModel):
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallPiece(ResponseModel):
+    """`id`, `type` and `name` come with a call's first piece; its `arguments` follow each other."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledFunctionPiece
+
+
 class ChatDelta(ResponseModel):
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: None = None
+    tool_calls: list[ToolCallPiece] | None = None
 
 
 class ChatChunkChoice(ResponseModel):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from services.nn.text.params import GenerateParams, TextChunk
 from services.nn.text.tasks import ConversationEncoder, Generation
+from shared.errors import InvalidRequest
 from shared.events import TextDelta
 from shared.schemas.text import ChatRequest
 
@@ -19,6 +20,8 @@ class ChatTask:
     encoder: ConversationEncoder
 
     def prepare(self, request: ChatRequest, salt: str = "") -> list[GenerateParams]:
+        if request.tools:
+            raise InvalidRequest("This model cannot call tools.", param="tools", code="unsupported_parameter")
         self.generation.check_text(sum(len(message.text) for message in request.messages), "messages")
         prompt = self.encoder.encode(request.messages)
         length = self.generation.row_length(prompt, request.max_new_tokens, "messages")
