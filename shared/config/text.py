@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, Field
 
 from shared.config.base import ConfigModel
 from shared.schemas.text import ChatMessage, ChatRequest, CompletionRequest
+from shared.schemas.tools import FunctionTool, tools_text
 
 USUAL_CONTEXT = 2048  # the most that a model without `context_length` serves
 # What a chat template writes around contents, at most: a system message of its own, and the marks of each message.
 CHAT_TOKENS = 96
 MESSAGE_TOKENS = 16
+TOOLS_TOKENS = 256  # and around tools: words on how to call them
+CALL_TOKENS = 32  # and around a tool, or a call
 SPECIAL_TOKENS = 2  # that a tokenizer puts around a text
 
 
@@ -29,7 +34,7 @@ def text_bound(body: BaseModel, context: float) -> float:
     A text has no more tokens than bytes. Tokenize and detokenize never meet the model: one unit.
     """
     if isinstance(body, ChatRequest):
-        prompts, wanted = [CHAT_TOKENS + sum(map(message_tokens, body.messages))], body.max_new_tokens
+        prompts, wanted = [conversation_tokens(body)], body.max_new_tokens
     elif isinstance(body, CompletionRequest):
         prompts, wanted = [prompt_tokens(prompt) for prompt in body.prompts], body.max_tokens
     else:
@@ -38,9 +43,20 @@ def text_bound(body: BaseModel, context: float) -> float:
     return float(body.n * sum(min(context, prompt + new) for prompt in prompts))
 
 
+def conversation_tokens(body: ChatRequest) -> int:
+    """What a chat template makes of messages and tools, at most."""
+    return CHAT_TOKENS + tools_tokens(body.callable_tools) + sum(map(message_tokens, body.messages))
+
+
+def tools_tokens(tools: Sequence[FunctionTool]) -> int:
+    """What a model is told of tools, at most."""
+    return TOOLS_TOKENS + CALL_TOKENS * len(tools) + len(tools_text(tools).encode()) if tools else 0
+
+
 def message_tokens(message: ChatMessage) -> int:
     """What a chat template makes of it, at most."""
-    return MESSAGE_TOKENS + len(message.text.encode()) + len(message.name or "")
+    called = sum(CALL_TOKENS + len((call.function.name + call.function.arguments).encode()) for call in message.calls)
+    return MESSAGE_TOKENS + len(message.text.encode()) + len(message.name or "") + called
 
 
 def prompt_tokens(prompt: str | list[int]) -> int:

@@ -94,7 +94,7 @@ class EncoderDecoderModel(ModelConfig):
         context = limits.get("context_length", self.context_length or USUAL_CONTEXT)
         given = SPECIAL_TOKENS + len((self.prefix or "").encode())
         if isinstance(body, ChatRequest):
-            sources, wanted = [CHAT_TOKENS + sum(map(message_tokens, body.messages))], body.max_new_tokens
+            sources, wanted = [conversation_tokens(body)], body.max_new_tokens
         elif isinstance(body, CompletionRequest):
             sources, wanted = [prompt_tokens(prompt) for prompt in body.prompts], body.max_tokens
         else:

@@ -72,7 +72,7 @@ class UpstreamModel(ModelEntry):
         """
         match body:
             case ChatRequest():
-                prompt = sum(len(message.text.encode()) + MESSAGE_TOKENS for message in body.messages)
+                prompt = tools_tokens(body.callable_tools) + sum(map(message_tokens, body.messages))
                 prompts, longest = [prompt], body.max_new_tokens
             case CompletionRequest():
                 prompts = [len(prompt.encode() if isinstance(prompt, str) else prompt) for prompt in body.prompts]

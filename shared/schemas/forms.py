@@ -48,9 +48,12 @@ Choice = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE)]
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """What an answer must be. `text` is the schema, the expression or the texts, `param` where it stood."""
+    """What an answer must be. `text` is the schema, the expression or the texts, `param` where it stood.
 
-    kind: Literal["json", "regex", "choice"]
+    "lark" is a grammar, which no client can give: what calls of tools are.
+    """
+
+    kind: Literal["json", "regex", "choice", "lark"]
     text: str | tuple[str, ...]
     param: str
 

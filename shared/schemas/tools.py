@@ -6,6 +6,7 @@ Whether a model can call them, and keep to their schemas, is for the model to sa
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -79,7 +80,7 @@ class ToolCall(RequestModel):
     function: CalledFunction
 
 
-def tools_text(tools: list[FunctionTool]) -> str:
+def tools_text(tools: Sequence[FunctionTool]) -> str:
     """All definitions as JSON, about as a model reads them."""
     return json.dumps([tool.definition for tool in tools], ensure_ascii=False)
 

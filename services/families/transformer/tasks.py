@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from services.nn.text.call_plans import plan_calls
 from services.nn.text.params import GenerateParams, TextChunk
-from services.nn.text.tasks import ConversationEncoder, Generation
-from shared.errors import InvalidRequest
-from shared.events import TextDelta
+from services.nn.text.tasks import ConversationEncoder, Generation, characters_of, check_tools_of
+from shared.events import TextDelta, ToolCallDelta
 from shared.schemas.text import ChatRequest
 
 
@@ -20,14 +20,19 @@ class ChatTask:
     encoder: ConversationEncoder
 
     def prepare(self, request: ChatRequest, salt: str = "") -> list[GenerateParams]:
-        if request.tools:
-            raise InvalidRequest("This model cannot call tools.", param="tools", code="unsupported_parameter")
-        self.generation.check_text(sum(len(message.text) for message in request.messages), "messages")
-        prompt = self.encoder.encode(request.messages)
+        check_tools_of(self.encoder, request.tools)
+        tools, vocabulary = request.callable_tools, self.generation.vocabulary
+        self.generation.check_text(characters_of(request.messages, tools), "messages")
+        calls = None
+        if self.encoder.calls is not None:
+            calls = plan_calls(self.encoder.calls, request, vocabulary.special_id(self.encoder.calls.mark))
+        prompt = self.encoder.encode(request.messages, tools)
+        if calls is not None:
+            prompt += vocabulary.encode_markup(calls.opening)
         length = self.generation.row_length(prompt, request.max_new_tokens, "messages")
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
         prompts = [(prompt, length, None)]
-        return self.generation.rows(request, task="chat", prompts=prompts, logprobs=logprobs, salt=salt)
+        return self.generation.rows(request, task="chat", prompts=prompts, logprobs=logprobs, salt=salt, calls=calls)
 
-    def encode(self, chunk: TextChunk) -> TextDelta:
-        return self.generation.event(chunk)
+    def encode(self, chunk: TextChunk) -> TextDelta | tuple[TextDelta | ToolCallDelta, ...]:
+        return self.generation.events(chunk) if chunk.pieces else self.generation.event(chunk)

@@ -135,11 +135,11 @@ def scan_stops(buffer: str, stops: Sequence[str], *, armed: bool = True) -> Scan
         found = [at for at in (buffer.find(stop) for stop in stops) if at >= 0]
         if found:
             return Scan(buffer[: min(found)], "", True)
-    held = max(_overlap(buffer, stop) for stop in stops)
+    held = max(overlap(buffer, stop) for stop in stops)
     return Scan(buffer[: len(buffer) - held], buffer[len(buffer) - held :], False)
 
 
-def _overlap(buffer: str, stop: str) -> int:
+def overlap(buffer: str, stop: str) -> int:
     """Length of the longest end of `buffer` that is a beginning of `stop`, and not all of it."""
     for size in range(min(len(buffer), len(stop) - 1), 0, -1):
         if stop.startswith(buffer[len(buffer) - size :]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from threading import Lock
+from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
 
@@ -157,15 +158,31 @@ def make_grammars(vocabulary: Vocabulary, width: int, ends: frozenset[int]) -> G
     return Grammars(vocabulary, width, ends) if ends and vocabulary.joins else None
 
 
+# Compact, so that a model cannot spend its tokens on spaces; what is not known is refused, not overlooked.
+_COMPACT = {"whitespace_flexible": False, "lenient": False, "item_separator": ",", "key_separator": ":"}
+
+
 def grammar_text(form: AnswerForm) -> str:
     """The form in llguidance's own language. Raises BadGrammar for what is known to be too much, or no schema."""
+    if form.kind == "lark":
+        return LLMatcher.grammar_from_lark(str(form.text))
+    if form.kind == "json":
+        _schema(str(form.text))
+        return LLMatcher.grammar_from_json_schema(str(form.text), overrides=_COMPACT)  # pyright: ignore[reportArgumentType]
+    return LLMatcher.grammar_from_lark(form_rule("start", form))
+
+
+def form_rule(name: str, form: AnswerForm) -> str:
+    """The form as a rule of a grammar in lark. Raises what `grammar_text` does."""
     if isinstance(form.text, tuple):
-        return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, form.text)))
+        return f"{name}: " + " | ".join(map(json.dumps, form.text))
     if form.kind == "regex":
-        return LLMatcher.grammar_from_lark("start: /" + regex_to_lark(form.text, "d") + "/")  # "d": digits are ASCII's
-    schema = json.loads(form.text)
+        return f"{name}: /" + regex_to_lark(form.text, "d") + "/"  # "d": digits are ASCII's
+    return f"{name}: %json " + json.dumps(_schema(form.text) | {"x-guidance": _COMPACT})
+
+
+def _schema(text: str) -> dict[str, Any]:
+    schema = json.loads(text)
     if "x-guidance" in schema:
         raise BadGrammar("x-guidance is not taken")
-    # Compact, so that a model cannot spend its tokens on spaces; what is not known is refused, not overlooked.
-    options = {"whitespace_flexible": False, "lenient": False, "item_separator": ",", "key_separator": ":"}
-    return LLMatcher.grammar_from_json_schema(form.text, overrides=options)  # pyright: ignore[reportArgumentType]
+    return schema

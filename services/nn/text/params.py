@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import NamedTuple
 
+from services.nn.text.calls import CallReader, Piece
 from services.nn.text.grammar import Grammar
 from shared.events import TextDelta, TokenIds
 
@@ -43,6 +44,7 @@ class GenerateParams:
 
     Rows of equal `salt` share the beginnings of their prompts. `whole`: the text comes in one chunk, at the end.
     `piece`: how many tokens of the prompt one step reads. `grammar`: the form that the answer must have, if any.
+    `calls`: how calls of tools are read out of the answer, where there may be any.
     """
 
     task: str
@@ -59,6 +61,7 @@ class GenerateParams:
     whole: bool = False
     piece: int = 64
     grammar: Grammar | None = None
+    calls: CallReader | None = None
 
     @property
     def predicted_steps(self) -> float:
@@ -97,7 +100,8 @@ class RawLogprob(NamedTuple):
 class TextChunk:
     """What a step adds to a row's answer. Counts are running totals of the row.
 
-    `cached_tokens`: how many of the prompt's were not read, but found.
+    `cached_tokens`: how many of the prompt's were not read, but found. `pieces`: text and calls of an
+    answer that may call tools, in place of `text`.
     """
 
     text: str
@@ -105,8 +109,9 @@ class TextChunk:
     completion_tokens: int
     logprobs: tuple[RawLogprob, ...] | None
     cached_tokens: int
+    pieces: tuple[Piece, ...] = ()
 
     def join(self, later: TextChunk) -> TextChunk:
         """Both, as if one step had made them."""
         logprobs = None if self.logprobs is None else self.logprobs + (later.logprobs or ())
-        return replace(later, text=self.text + later.text, logprobs=logprobs)
+        return replace(later, text=self.text + later.text, logprobs=logprobs, pieces=self.pieces + later.pieces)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from services.engine.contract import FinishReason
 from services.nn.rng import row_generator
+from services.nn.text.calls import CallState, Piece
 from services.nn.text.detokenizer import Detokenizer, TextState, scan_stops
 from services.nn.text.grammar import Follower
 from services.nn.text.params import GenerateParams, RawLogprob, TextChunk
@@ -39,6 +40,7 @@ class TextRow:
     characters: int = 0  # of text made so far, held text included
     logprobs: tuple[tuple[int, RawLogprob], ...] = ()  # of held text: (characters made at its end, it)
     kept: str = ""  # text that goes out with the row's end, where the answer is to come whole
+    calling: CallState = field(default_factory=CallState)  # where the answer stands among its calls of tools
     prompt_logprobs: tuple[RawLogprob, ...] = ()
     rng: torch.Generator = field(init=False)
     draws: list[float] = field(init=False, default_factory=list[float])
@@ -47,6 +49,8 @@ class TextRow:
     def __post_init__(self) -> None:
         grammar = self.params.grammar
         self.follower = None if grammar is None else grammar.follow()
+        if self.params.calls is not None:
+            self.calling = self.params.calls.start()
         self.rng = row_generator(self.params.seed)
 
     @property
@@ -85,7 +89,7 @@ class TextRow:
     def take(self, token: int, spoken: Spoken) -> None:
         """Commit a token and what it made of the answer."""
         self.token, self.generated = token, self.generated + 1
-        self.text, self.held, self.characters, self.logprobs, self.kept = spoken[:5]
+        self.text, self.held, self.characters, self.logprobs, self.kept, self.calling = spoken[:6]
         self.seen.add(token)
         del self.draws[:1]
 
@@ -98,6 +102,7 @@ class Spoken(NamedTuple):
     characters: int
     logprobs: tuple[tuple[int, RawLogprob], ...]
     kept: str
+    calling: CallState
     chunk: TextChunk | None
     finish: FinishReason | None
 
@@ -129,12 +134,12 @@ class RowText:
         params = row.params
         if params.max_new_tokens == 0:
             chunk = self._chunk(row, 0, "", (), prompt)
-            return Spoken(row.text, "", 0, (), "", chunk, FinishReason.LENGTH)
+            return Spoken(row.text, "", 0, (), "", row.calling, chunk, FinishReason.LENGTH)
         before, made = earlier[-1] if earlier else row, row.generated + len(earlier) + 1
         ended = token in self._eos and not params.ignore_eos
         whole = not ended and row.completes(token)
         last = ended or whole or made == params.max_new_tokens
-        state, new = (before.text, "") if ended else self._detokenizer.push(before.text, token)
+        state, new = (before.text, "") if ended else self._push(params, before.text, token)
         if last:
             new += self._detokenizer.flush(state)
         characters = before.characters + len(new)
@@ -152,22 +157,39 @@ class RowText:
             text, kept = (before.kept + text, "") if finish is not None else ("", before.kept + text)
         else:
             kept = ""
+        calling, pieces = before.calling, ()
+        if params.calls is not None and (text or finish is not None):
+            calling, pieces = params.calls.read(calling, text, last=finish is not None)
+            finish, text = FinishReason.STOP if calling.is_full else finish, ""
         chunk = None
-        if text or given or finish is not None or (made == 1 and params.echo is not None):
-            chunk = self._chunk(row, made, text, given, prompt)
+        if text or pieces or given or finish is not None or (made == 1 and params.echo is not None):
+            chunk = self._chunk(row, made, text, given, prompt, pieces)
         if earlier and earlier[-1].chunk is not None:
             chunk = earlier[-1].chunk if chunk is None else earlier[-1].chunk.join(chunk)
-        return Spoken(state, scan.held, characters, entries[len(given) :], kept, chunk, finish)
+        return Spoken(state, scan.held, characters, entries[len(given) :], kept, calling, chunk, finish)
+
+    def _push(self, params: GenerateParams, state: TextState, token: int) -> tuple[TextState, str]:
+        """Add a token to the text. The mark of calls is text even where it is a special token."""
+        calls = params.calls
+        if calls is not None and token == calls.mark_id:
+            return self._detokenizer.start(()), self._detokenizer.flush(state) + calls.format.mark
+        return self._detokenizer.push(state, token)
 
     def _chunk(
-        self, row: TextRow, made: int, text: str, given: tuple[RawLogprob, ...], prompt: Sequence[RawLogprob]
+        self,
+        row: TextRow,
+        made: int,
+        text: str,
+        given: tuple[RawLogprob, ...],
+        prompt: Sequence[RawLogprob],
+        pieces: tuple[Piece, ...] = (),
     ) -> TextChunk:
         params = row.params
         if made <= 1 and params.echo is not None:
             text = params.echo + text
             given = (*self._placed(params, prompt), *given)
         logprobs = None if params.logprobs is None else given
-        return TextChunk(text, len(params.prompt), made, logprobs, row.cached)
+        return TextChunk(text, len(params.prompt), made, logprobs, row.cached, pieces)
 
     def _placed(self, params: GenerateParams, scored: Sequence[RawLogprob]) -> list[RawLogprob]:
         """The prompt's log-probabilities at their places in the echo; special tokens take no room in it."""

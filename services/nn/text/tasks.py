@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import ClassVar, Protocol
 
 from services.nn.rng import derive_seed
+from services.nn.text.call_formats import CallFormat
+from services.nn.text.call_plans import CallPlan
 from services.nn.text.grammar import Grammar, Grammars
 from services.nn.text.params import (
     GenerateParams,
@@ -19,7 +21,7 @@ from services.nn.text.params import (
 from services.nn.text.tokenizer import Vocabulary
 from shared.config.text import SamplingDefaults
 from shared.errors import ContextTooLong, InvalidRequest, UnsupportedTask
-from shared.events import TextDelta, TokenIds, TokenLogprob
+from shared.events import TextDelta, TokenIds, TokenLogprob, ToolCallDelta
 from shared.schemas.forms import AnswerForm
 from shared.schemas.text import (
     ChatMessage,
@@ -28,6 +30,7 @@ from shared.schemas.text import (
     SamplingRequest,
     TokenizeRequest,
 )
+from shared.schemas.tools import FunctionTool, tools_text
 
 # Below this a temperature is 0, greedy: float32 cannot tell the draw from the likeliest token, nor divide by it safely.
 LEAST_TEMPERATURE = 1e-5
@@ -36,9 +39,27 @@ READY_CONTEXTS = 16
 
 
 class ConversationEncoder(Protocol):
-    """From messages to ids, ending where the assistant's answer begins."""
+    """From messages, and the tools that may be called, to ids, ending where the assistant's answer begins.
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]: ...
+    `calls`: the format in which the model calls tools; None: it cannot, and `encode` gets none.
+    """
+
+    @property
+    def calls(self) -> CallFormat | None: ...
+
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[FunctionTool] = ()) -> list[int]: ...
+
+
+def check_tools_of(encoder: ConversationEncoder, tools: Sequence[FunctionTool] | None) -> None:
+    """Raises InvalidRequest where there are tools, and the model cannot call any."""
+    if tools and encoder.calls is None:
+        raise InvalidRequest("This model cannot call tools.", param="tools", code="unsupported_parameter")
+
+
+def characters_of(messages: Sequence[ChatMessage], tools: Sequence[FunctionTool] | None) -> int:
+    """What a conversation and its tools hold at least."""
+    called = sum(len(call.function.arguments) for message in messages for call in message.calls)
+    return called + sum(len(message.text) for message in messages) + (len(tools_text(tools)) if tools else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +149,30 @@ class Generation:
         prompts: Sequence[tuple[Sequence[int], int, str | None]],
         logprobs: int | None,
         salt: str,
+        calls: CallPlan | None = None,
     ) -> list[GenerateParams]:
-        """`n` rows of each (prompt, new tokens, echo), prompt by prompt; row i draws from the seed of (seed, i)."""
+        """`n` rows of each (prompt, new tokens, echo), prompt by prompt; row i draws from the seed of (seed, i).
+
+        `calls`: how they may call tools, and what form holds them to it, in place of the request's own.
+        """
         fewest = request.min_tokens or 0
         for _, length, _ in prompts:
             if fewest > length:
                 raise InvalidRequest(
                     f"min_tokens is at most max_tokens, {length} here; got {fewest}.", param="min_tokens"
                 )
-        options, grammar = self.options(request), self._grammar(request.form, salt)
+        options = self.options(request)
+        grammar = self._grammar(request.form if calls is None else calls.form, salt)
+        seeds = [
+            [derive_seed(request.seed, i * request.n + choice) for choice in range(request.n)]
+            for i in range(len(prompts))
+        ]
         return [
             GenerateParams(
                 task=task,
                 prompt=tuple(prompt),
                 max_new_tokens=length,
-                seed=derive_seed(request.seed, i * request.n + choice),
+                seed=seed,
                 sampling=options,
                 stops=request.stops,
                 min_tokens=fewest,
@@ -152,9 +182,10 @@ class Generation:
                 salt=salt,
                 piece=self.limits.piece,
                 grammar=grammar,
+                calls=None if calls is None else calls.reader(seed, prompt),
             )
-            for i, (prompt, length, echo) in enumerate(prompts)
-            for choice in range(request.n)
+            for (prompt, length, echo), own in zip(prompts, seeds, strict=True)
+            for seed in own
         ]
 
     def _grammar(self, form: AnswerForm | None, salt: str) -> Grammar | None:
@@ -167,6 +198,20 @@ class Generation:
     def event(self, chunk: TextChunk) -> TextDelta:
         logprobs = None if chunk.logprobs is None else tuple(self._logprob(raw) for raw in chunk.logprobs)
         return TextDelta(chunk.text, chunk.prompt_tokens, chunk.completion_tokens, logprobs, chunk.cached_tokens)
+
+    def events(self, chunk: TextChunk) -> tuple[TextDelta | ToolCallDelta, ...]:
+        """Of an answer that may call tools: text and calls in order. Log-probabilities go before, of calls too."""
+        counts = (chunk.prompt_tokens, chunk.completion_tokens, chunk.cached_tokens)
+        events: list[TextDelta | ToolCallDelta] = []
+        if chunk.logprobs:
+            events.append(self.event(replace(chunk, text="")))
+        for piece in chunk.pieces:
+            if isinstance(piece, str):
+                none = None if chunk.logprobs is None else ()
+                events.append(TextDelta(piece, chunk.prompt_tokens, chunk.completion_tokens, none, chunk.cached_tokens))
+            else:
+                events.append(ToolCallDelta(*piece, *counts))
+        return tuple(events)
 
     def _logprob(self, raw: RawLogprob) -> TokenLogprob:
         top = tuple(self._logprob(RawLogprob(token, logprob, ())) for token, logprob in raw.top)
@@ -228,8 +273,9 @@ class TokenizeTask:
             raise UnsupportedTask(model=self.model, task="chat", tasks=(*self.others, "tokenize", "detokenize"))
         else:
             param = "messages"
-            self._check_text(sum(len(message.text) for message in request.messages), param)
-            ids = self.encoder.encode(request.messages)
+            check_tools_of(self.encoder, request.tools)
+            self._check_text(characters_of(request.messages, request.tools), param)
+            ids = self.encoder.encode(request.messages, request.tools or ())
         self.limits.check_ready(len(ids), param)
         tokens = tuple(self.vocabulary.token_bytes(i).decode(errors="replace") for i in ids)
         return [ReadyParams("tokenize", TokenIds(tuple(ids), tokens))]

@@ -65,6 +65,11 @@ class Vocabulary:
         """Ids of a text that a chat template wrote: the names of special tokens in it become those tokens."""
         return self._markup.encode(text, add_special_tokens=False).ids
 
+    def special_id(self, text: str) -> int | None:
+        """The special token that is written so; None: there is none."""
+        ids = self.encode_markup(text)
+        return ids[0] if len(ids) == 1 and ids[0] in self.special_ids else None
+
     def special_spans(self, markup: str) -> list[tuple[int, int, int]]:
         """(start, end, id) of each special token in a template's text, by characters, in order."""
         encoding = self._markup.encode(markup, add_special_tokens=False)

@@ -25,6 +25,7 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
     deltas: list[TextDelta] = field(default_factory=list)
+    chunks: list[Any] = field(default_factory=list)
     units: float = 0.0
     finish: FinishReason | None = None
 
@@ -78,6 +79,7 @@ class Loaded:
                 answer.tokens.extend(_last_tokens(state, state.generated - made))
             answer.units += output.units
             if output.chunk is not None:
+                answer.chunks.append(output.chunk)
                 delta = self.tasks["completion"].encode(output.chunk)
                 answer.deltas.append(delta)
                 answer.pieces.append(delta.text)

@@ -11,6 +11,7 @@ from services.nn.text.tasks import CompletionTask, Generation
 from services.nn.text.tokenizer import Vocabulary
 from shared.errors import ContextTooLong, InvalidRequest
 from shared.schemas.text import ChatMessage, ChatRequest, CompletionRequest
+from shared.schemas.tools import FunctionTool
 
 _SYSTEM = ("system", "developer")
 
@@ -53,7 +54,11 @@ class SourceEncoder:
     def source(self, text: str) -> list[int]:
         return self.vocabulary.encode(self.prefix + text, add_special_tokens=True)
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    @property
+    def calls(self) -> None:
+        """It calls no tools."""
+
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[FunctionTool] = ()) -> list[int]:
         """The last message, which must be the user's, behind the system's as its prefix. Raises InvalidRequest."""
         check_last(messages)
         last = messages[-1]
