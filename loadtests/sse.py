@@ -138,7 +138,8 @@ class TextStream(EventStream):
             self._choice(choice, now)
 
     def _choice(self, choice: dict[str, Any], now: float) -> None:
-        if choice.get("text") or (choice.get("delta") or {}).get("content"):
+        delta = choice.get("delta") or {}
+        if choice.get("text") or delta.get("content") or delta.get("tool_calls"):
             self.pace.note(now)
             if self.usage is None:
                 self.tokens += 1

@@ -32,6 +32,7 @@ def bad_requests(model: str) -> list[BadRequest]:
     tables = (
         bad_fields,
         bad_answer_forms,
+        bad_tools,
         bad_numbers,
         bad_bodies,
         bad_media_types,
@@ -140,6 +141,71 @@ def bad_answer_forms(model: str) -> list[BadRequest]:
         ("choices", {ours: {"choice": ["a"] * 1025}}, f"{ours}.choice", "invalid_value", "1024"),
         ("grammar", {ours: {"grammar": "a"}}, f"{ours}.grammar", "unknown_parameter", ""),
         ("no end", {"ignore_eos": True, ours: {"regex": "a"}}, "ignore_eos", "invalid_value", "has an end"),
+    ]
+    return [
+        BadRequest(name, CHAT, _chat(model, **fields), code, param, words) for name, fields, param, code, words in rows
+    ]
+
+
+def bad_tools(model: str) -> list[BadRequest]:
+    """Tools, choices among them, calls and results that are none."""
+
+    def tool(**fields: Any) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": "f", **fields}}
+
+    def called(**fields: Any) -> dict[str, Any]:
+        call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        return {"role": "assistant", "content": None, "tool_calls": [{**call, **fields}]}
+
+    result = {"role": "tool", "tool_call_id": "c1", "content": "5"}
+    named = {"type": "function", "function": {"name": "g"}}
+    function, parameters, invalid = "tools[0].function", "tools[0].function.parameters", "invalid_value"
+    rows: list[tuple[str, dict[str, Any], str, str, str]] = [
+        ("no tool", {"tools": []}, "tools", invalid, "at least 1"),
+        ("tools", {"tools": [tool(name=f"f{i}") for i in range(129)]}, "tools", invalid, "128"),
+        ("type of a tool", {"tools": [{**tool(), "type": "web"}]}, "tools[0].type", invalid, "'function'"),
+        ("function", {"tools": [{"type": "function"}]}, function, "missing_required_parameter", ""),
+        ("function's field", {"tools": [tool(colour=1)]}, f"{function}.colour", "unknown_parameter", ""),
+        ("name of markup", {"tools": [tool(name="<|im_end|>")]}, f"{function}.name", invalid, "pattern"),
+        ("same names", {"tools": [tool(), tool()]}, "tools[1].function.name", invalid, "same name"),
+        ("parameters", {"tools": [tool(parameters={"type": "array"})]}, parameters, invalid, "'object'"),
+        ("long schema", {"tools": [tool(parameters={"a": "x" * 70_000})]}, parameters, invalid, "65536"),
+        (
+            "much of tools",
+            {"tools": [tool(name=f"f{i}", description="x" * 16_000) for i in range(20)]},
+            "tools",
+            invalid,
+            "262144",
+        ),
+        ("choice alone", {"tool_choice": "auto"}, "tool_choice", invalid, "only allowed with tools"),
+        ("parallel alone", {"parallel_tool_calls": False}, "parallel_tool_calls", invalid, "only allowed with tools"),
+        ("choice", {"tools": [tool()], "tool_choice": "any"}, "tool_choice", invalid, "'required'"),
+        ("unknown", {"tools": [tool()], "tool_choice": named}, "tool_choice.function.name", invalid, "not among"),
+        ("no end", {"tools": [tool()], "ignore_eos": True}, "ignore_eos", invalid, "have an end"),
+        ("result alone", {"messages": [MESSAGE, result]}, "messages[1].tool_call_id", invalid, "answers a call"),
+        (
+            "result of another",
+            {"messages": [called(id="c2"), result]},
+            "messages[1].tool_call_id",
+            invalid,
+            "answers a call",
+        ),
+        (
+            "result without id",
+            {"messages": [called(), {"role": "tool", "content": "5"}]},
+            "messages[1].tool_call_id",
+            invalid,
+            "needs the tool_call_id",
+        ),
+        ("user's calls", {"messages": [{**called(), "role": "user"}]}, "messages[0].tool_calls", invalid, "assistant"),
+        ("user's id", {"messages": [{**MESSAGE, "tool_call_id": "c"}]}, "messages[0].tool_call_id", invalid, "'tool'"),
+        (
+            "arguments of numbers",
+            {"messages": [called(function={"name": "f", "arguments": {}})]},
+            "messages[0].tool_calls[0].function.arguments",
+            "invalid_type",
+            "an object",
+        ),
     ]
     return [
         BadRequest(name, CHAT, _chat(model, **fields), code, param, words) for name, fields, param, code, words in rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -176,7 +176,8 @@ class Client:
             usage = event.get("usage") or usage
             for choice in event.get("choices") or ():
                 reason = choice.get("finish_reason") or reason
-                text = (choice.get("delta") or {}).get("content") or choice.get("text")
+                delta = choice.get("delta") or {}
+                text = delta.get("content") or choice.get("text") or _called(delta.get("tool_calls") or ())
                 if text:
                     yield Delta(text)
         yield End(reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
@@ -196,6 +197,12 @@ class Client:
             raise CliError(f"the answer was cut off: {error}") from error
         except httpx.HTTPError as error:
             raise CliError(f"{self.url}: {error}") from error
+
+
+def _called(pieces: Sequence[dict[str, Any]]) -> str:
+    """Pieces of calls of tools, to be read: a name, its arguments as they come."""
+    functions = [piece.get("function") or {} for piece in pieces]
+    return "".join(f"{each.get('name') or ''}{each.get('arguments') or ''}" for each in functions)
 
 
 def _check(response: httpx.Response) -> None:

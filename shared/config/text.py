@@ -14,8 +14,8 @@ USUAL_CONTEXT = 2048  # the most that a model without `context_length` serves
 # What a chat template writes around contents, at most: a system message of its own, and the marks of each message.
 CHAT_TOKENS = 96
 MESSAGE_TOKENS = 16
-TOOLS_TOKENS = 256  # and around tools: words on how to call them
-CALL_TOKENS = 32  # and around a tool, or a call
+TOOLS_TOKENS = 768  # and around tools: words on how to call them
+CALL_TOKENS = 64  # and around a tool, a call, or its result
 SPECIAL_TOKENS = 2  # that a tokenizer puts around a text
 
 
@@ -55,8 +55,11 @@ def tools_tokens(tools: Sequence[FunctionTool]) -> int:
 
 def message_tokens(message: ChatMessage) -> int:
     """What a chat template makes of it, at most."""
-    called = sum(CALL_TOKENS + len((call.function.name + call.function.arguments).encode()) for call in message.calls)
-    return MESSAGE_TOKENS + len(message.text.encode()) + len(message.name or "") + called
+    called = sum(  # arguments twice: templates write spaces into them
+        CALL_TOKENS + len(call.function.name) + 2 * len(call.function.arguments.encode()) for call in message.calls
+    )
+    around = MESSAGE_TOKENS + (CALL_TOKENS if message.role == "tool" else 0)
+    return around + len(message.text.encode()) + len(message.name or "") + called
 
 
 def prompt_tokens(prompt: str | list[int]) -> int:

@@ -9,11 +9,10 @@ from pydantic import BaseModel, ByteSize, Discriminator, Field, Tag
 
 from shared.config.base import ModelConfig, ServiceConfig
 from shared.config.text import (
-    CHAT_TOKENS,
     SPECIAL_TOKENS,
     USUAL_CONTEXT,
     SamplingDefaults,
-    message_tokens,
+    conversation_tokens,
     prompt_tokens,
     text_bound,
 )

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, field_validator
 
 from shared.config.base import ConfigModel, ModelEntry, ServiceEntry
+from shared.config.text import message_tokens, tools_tokens
 from shared.schemas.text import ChatRequest, CompletionRequest
 
 UpstreamTask = Literal["chat", "completion"]
-MESSAGE_TOKENS = 16  # what a chat template puts around a message, at most: role, turn marks, a part of a preamble
 UNSTATED_TOKENS = 4096  # what an answer is taken for where neither the request nor the configuration bounds it
 _LABEL = "[A-Za-z0-9_-]{1,63}"  # a name that is not ASCII is written as xn--...
 ADDRESS = re.compile(rf"^https?://(({_LABEL}\.)*{_LABEL}\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{{1,5}})?(/[^\s?#]*)?$")

@@ -17,7 +17,15 @@ const HIDDEN = [
   "ignore_eos",
   "min_tokens",
   "prompt_cache_key",
+  "tools",
+  "tool_choice",
+  "parallel_tool_calls",
 ];
+
+// Pieces of calls of tools as words: a name, its arguments as they come.
+function called(pieces) {
+  return pieces.map((each) => (each.function.name ?? "") + each.function.arguments).join("");
+}
 
 export function mount(place, context) {
   const system = textArea("system", "System prompt", { rows: 2 });
@@ -114,7 +122,7 @@ export function mount(place, context) {
     for await (const chunk of events(response)) {
       const choice = chunk.choices[0];
       if (!choice) continue;
-      const piece = choice.delta.content ?? "";
+      const piece = (choice.delta.content ?? "") + called(choice.delta.tool_calls ?? []);
       turn.content += piece;
       if (tokens) {
         const known = choice.logprobs?.content ?? [];

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from shared.events import Finished, RowEvent, TextDelta, TokenLogprob
+from shared.events import Finished, RowEvent, TextDelta, TokenLogprob, ToolCallDelta
 from shared.schemas.text import ChatRequest, CompletionRequest
+from shared.schemas.tools import tools_text
 
 DONE = b"[DONE]"
 CHARS_PER_TOKEN = 4  # OpenAI's rule of thumb for English, where a server counts no tokens
@@ -31,9 +32,23 @@ class UnfitAnswer(BadAnswer):
     """The answer is whole, but not what this request asked for: the server lacks an option. Others may do without."""
 
 
+class RemoteFunction(BaseModel):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class RemoteCallPiece(BaseModel):
+    """A call of a tool, or a piece of one: a chunk's has an index, whole ones may have none."""
+
+    index: int | None = Field(default=None, ge=0)
+    id: str | None = None
+    function: RemoteFunction = RemoteFunction()
+
+
 class RemoteText(BaseModel):
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[RemoteCallPiece] | None = None
 
 
 class RemoteLogprob(BaseModel):
@@ -67,6 +82,11 @@ class RemoteChoice(BaseModel):
     def piece(self) -> str:
         said = self.message or self.delta
         return self.text or (said and (said.content or said.refusal)) or ""
+
+    @property
+    def calls(self) -> list[RemoteCallPiece]:
+        said = self.message or self.delta
+        return (said and said.tool_calls) or []
 
 
 class RemoteUsage(BaseModel):
@@ -112,6 +132,8 @@ def remote_call(request: BaseModel, remote_id: str, tenant: str) -> RemoteCall:
     match request:
         case ChatRequest():
             chars = sum(len(message.text) for message in request.messages)
+            chars += sum(len(call.function.arguments) for message in request.messages for call in message.calls)
+            chars += len(tools_text(request.callable_tools))
             return RemoteCall("/chat/completions", body, request.n, _tokens(chars), request.stream)
         case CompletionRequest():
             # Servers differ in the default, ours is documented.
@@ -134,7 +156,8 @@ class AnswerRows:
         self._call = call
         self._chars = [0] * call.rows
         self._begun: set[int] = set()
-        self._reasons: dict[int, Literal["stop", "length", "content_filter"]] = {}
+        self._called = [0] * call.rows  # how many calls of tools each row has begun
+        self._reasons: dict[int, Literal["stop", "length", "tool_calls", "content_filter"]] = {}
         self._usage: RemoteUsage | None = None
 
     @property
@@ -150,7 +173,7 @@ class AnswerRows:
         return self._call.prompt_tokens, sum(map(_tokens, self._chars))
 
     def take(self, answer: RemoteAnswer) -> list[RowEvent]:
-        """The text that came. Raises BadAnswer for a choice nobody asked for, or an end that is none."""
+        """The text and the calls that came. Raises BadAnswer for a choice nobody asked for, or an end that is none."""
         self._usage = answer.usage or self._usage
         return [event for choice in answer.choices for event in self._choice(choice)]
 
@@ -163,10 +186,23 @@ class AnswerRows:
             is_whole = self._reasons and self._begun <= self._reasons.keys()
             raise (UnfitAnswer if is_whole else BadAnswer)(f"{missing} of {self._call.rows} choices did not end")
         prompt, completion = self._counts
-        counts = [RowEvent(0, TextDelta("", prompt, completion))]
-        counts += [RowEvent(row, TextDelta("", 0, 0)) for row in range(1, self._call.rows)]
+        counts = [RowEvent(0, self._total(0, prompt, completion))]
+        counts += [RowEvent(row, self._total(row, 0, 0)) for row in range(1, self._call.rows)]
         units = [float(prompt + completion)] + [0.0] * (self._call.rows - 1)
-        return counts + [RowEvent(row, Finished(self._reasons[row], units[row])) for row in range(self._call.rows)]
+        return counts + [RowEvent(row, Finished(self._reason(row), units[row])) for row in range(self._call.rows)]
+
+    def _reason(self, row: int) -> Literal["stop", "length", "tool_calls", "content_filter"]:
+        """Servers differ in what an answer that must call ends by; ours has one word for all that call."""
+        reason = self._reasons[row]
+        if reason == "tool_calls" and not self._called[row]:
+            raise BadAnswer("a choice ended by its calls, and had none")
+        return "tool_calls" if reason == "stop" and self._called[row] else reason
+
+    def _total(self, row: int, prompt: int, completion: int) -> TextDelta | ToolCallDelta:
+        """The last counts of a row, with a piece of nothing."""
+        if self._called[row]:
+            return ToolCallDelta(self._called[row] - 1, None, None, "", prompt, completion)
+        return TextDelta("", prompt, completion)
 
     def _choice(self, choice: RemoteChoice) -> list[RowEvent]:
         row = choice.index
@@ -174,19 +210,36 @@ class AnswerRows:
             raise BadAnswer(f"there is no choice {row} of {self._call.rows}")
         self._begun.add(row)
         match choice.finish_reason:
-            case "stop" | "length" | "content_filter" as reason:
+            case "stop" | "length" | "tool_calls" | "content_filter" as reason:
                 self._reasons[row] = reason
             case None:
                 pass
             case other:
                 raise BadAnswer(f"a choice ended by {other[:32]!r}")
         logprobs = None if choice.logprobs is None else _logprobs(choice.logprobs, self._chars[row])
+        events: list[RowEvent] = []
         piece = choice.piece
-        if not piece and not logprobs:
-            return []
-        self._chars[row] += len(piece)
-        prompt = self._call.prompt_tokens if row == 0 else 0
-        return [RowEvent(row, TextDelta(piece, prompt, _tokens(self._chars[row]), logprobs))]
+        if piece or logprobs:
+            self._chars[row] += len(piece)
+            events.append(RowEvent(row, TextDelta(piece, *self._running(row), logprobs)))
+        return events + [RowEvent(row, self._call_piece(row, i, each)) for i, each in enumerate(choice.calls)]
+
+    def _call_piece(self, row: int, i: int, piece: RemoteCallPiece) -> ToolCallDelta:
+        """A piece of a row's call; `i` is its place in its list. Raises BadAnswer where it is none."""
+        index, name = i if piece.index is None else piece.index, piece.function.name or ""
+        arguments = piece.function.arguments or ""
+        begins = index == self._called[row]
+        if index > self._called[row] or (begins and not (piece.id and name)):
+            raise BadAnswer("a call of a tool does not begin with its id and its name")
+        self._chars[row] += len(arguments) + (len(name) if begins else 0)
+        if begins:
+            self._called[row] += 1
+        called = (piece.id, name) if begins else (None, None)
+        return ToolCallDelta(index, *called, arguments, *self._running(row))
+
+    def _running(self, row: int) -> tuple[int, int]:
+        """Tokens of the row's prompt and of its answer so far."""
+        return self._call.prompt_tokens if row == 0 else 0, _tokens(self._chars[row])
 
 
 def _apart(tenant: str, key: str) -> str:

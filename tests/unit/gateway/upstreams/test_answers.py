@@ -13,7 +13,7 @@ import pytest
 from services.gateway.bodies import INLINE_BYTES
 from services.gateway.upstreams.wire import AnswerRows, RemoteAnswer
 from shared.errors import InvalidRequest, ServiceError, UpstreamFailed
-from shared.events import Accepted, RowEvent, TextDelta, TokenLogprob
+from shared.events import Accepted, RowEvent, TextDelta, TokenLogprob, ToolCallDelta
 from shared.schemas.text import SamplingRequest
 from tests.unit.gateway.upstreams.remote import (
     DONE,
@@ -245,7 +245,62 @@ async def test_a_refusal_in_words_is_the_answer() -> None:
     assert text_of(await events(Remote([httpx.Response(200, json=said)]).dispatcher(), call())) == "I will not."
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}]
+CALLED = [
+    {"role": "user", "content": "hi"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "5"},
+]
+
+
+def called(*pieces: dict[str, Any]) -> bytes:
+    return event({"choices": [{"index": 0, "delta": {"tool_calls": list(pieces)}, "finish_reason": None}]})
+
+
+def piece(index: int | None, arguments: str, identity: str | None = None, name: str | None = None) -> dict[str, Any]:
+    function = {"arguments": arguments} | ({} if name is None else {"name": name})
+    return ({} if index is None else {"index": index}) | {"id": identity, "type": "function", "function": function}
+
+
+async def test_tools_choices_and_results_reach_the_server_as_the_client_said_them() -> None:
+    remote = Remote([answer()])
+    choice = {"type": "function", "function": {"name": "f"}}
+    asked = {"messages": CALLED, "tools": TOOLS, "tool_choice": choice, "parallel_tool_calls": False}
+    await events(remote.dispatcher(), call(chat(**asked)))
+    assert remote.said == {"model": REMOTE_MODEL, **asked}
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "stop"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_calls_of_tools_come_through_whole_and_in_pieces(stream: bool, reason: str) -> None:
+    whole = [piece(None, '{"a":1}', "c1", "f"), piece(None, "{}", "c2", "g")]
+    said = {"message": {"content": None, "tool_calls": whole}, "finish_reason": reason}
+    pieces = [
+        chunk("Let me see."),
+        called(piece(0, "", "c1", "f")),
+        called(piece(0, '{"a"', "c1")),  # some servers say the id again
+        called(piece(0, ":1}"), piece(1, "{}", "c2", "g")),
+        chunk(reason=reason),
+        USAGE_CHUNK,
+        DONE,
+    ]
+    script = streamed(*pieces) if stream else httpx.Response(200, json={"choices": [said]})
+    found = await events(Remote([script]).dispatcher(), call(chat(tools=TOOLS), stream=stream))
+    made = [each.event for each in found if isinstance(each.event, ToolCallDelta)]
+    assert [(each.index, each.id, each.name) for each in made if each.id] == [(0, "c1", "f"), (1, "c2", "g")]
+    assert ["".join(each.arguments for each in made if each.index == i) for i in (0, 1)] == ['{"a":1}', "{}"]
+    assert text_of(found) == ("Let me see." if stream else "")
+    assert ends_of(found)[0][:2] == (0, "tool_calls")
+    assert made[-1].completion_tokens > 0
+
+
 CUTS = {
+    "a call without a name": streamed(called(piece(0, "{}", "c1")), chunk(reason="tool_calls"), DONE),
+    "a call too far": streamed(called(piece(1, "{}", "c1", "f")), chunk(reason="tool_calls"), DONE),
     "an end in the middle": streamed(chunk("Hel")),
     "[DONE] in the middle": streamed(chunk("Hel"), DONE),
     "a lost connection": streamed(chunk("Hel"), httpx.ReadError("lost")),

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from services.app import serve_config
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
-from shared.config.upstream import MESSAGE_TOKENS, UNSTATED_TOKENS
+from shared.config.text import MESSAGE_TOKENS
+from shared.config.upstream import UNSTATED_TOKENS
 from shared.schemas.text import DetokenizeRequest
 from tests.unit.gateway.fakes import FLEET
 from tests.unit.gateway.upstreams.remote import chat, completion, entry, service
