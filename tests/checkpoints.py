@@ -96,14 +96,17 @@ def make_checkpoint(
     context: int = CONTEXT,
     embeddings: int = EMBEDDINGS,
     chat: bool = True,
+    template: str | None = None,
     seed: int = 0,
     **changes: Any,
 ) -> Path:
     """Write config.json, model.safetensors and the tokenizer's files into `folder`; return it.
 
-    `changes` go to the architecture's configuration, as `n_layer=6` or `sliding_window=32`.
+    `template` stands in for the chat template, `changes` go to the architecture's configuration, as `n_layer=6` or
+    `sliding_window=32`.
     """
     tokenizer = make_tokenizer(chat=chat)
+    tokenizer.chat_template = template or tokenizer.chat_template
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     # A wide initialisation makes the logits differ clearly, so that rounding decides no choice of a token.
     spread = {"initializer_range": 0.3, "pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": True}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class CallFormat:
     `head` follows the mark before the first object, `between` two of them, `tail` the last; `arguments` names their
     field. For reading: `separator` stands between two objects, `close` behind the last or behind each, `bracket` before
     the first; `tag` may stand before all. Without a mark, calls are an answer's beginning. `repeats`: each call has its
-    own mark.
+    own mark. `single`: the template takes no answer back that has more than one call, so none is made.
     """
 
     mark: str
@@ -24,6 +24,7 @@ class CallFormat:
     close: str = ""
     bracket: str = ""
     tag: str = ""
+    single: bool = False
 
     @property
     def repeats(self) -> bool:
@@ -50,5 +51,5 @@ def format_of(template: str) -> CallFormat | None:
     if "[TOOL_CALLS]" in template and "[ARGS]" not in template:
         return MISTRAL
     if '"parameters": ' in template and ("<|python_tag|>" in template or "Environment: ipython" in template):
-        return LLAMA
+        return replace(LLAMA, single="single tool-calls" in template)  # as it says in refusing more
     return None

@@ -50,7 +50,10 @@ def plan_calls(form: CallFormat, request: ChatRequest, mark_id: int | None) -> C
     tools = request.callable_tools
     if not tools:
         return None
-    choice, parallel = request.tool_choice, request.parallel_tool_calls
+    for i, tool in enumerate(tools):
+        if "x-guidance" in tool.function.schema_of_arguments:
+            raise InvalidRequest("x-guidance is not taken.", param=f"tools[{i}].function.parameters")
+    choice, parallel = request.tool_choice, request.parallel_tool_calls and not form.single
     if isinstance(choice, NamedTool):
         tools, parallel = [tool for tool in tools if tool.function.name == choice.function.name], False
     names = frozenset(tool.function.name for tool in tools)
@@ -125,8 +128,6 @@ class _AnswerGrammar:
         function = tool.function
         held = self.all_strict or function.strict
         schema = function.schema_of_arguments if held else {"type": "object"}
-        if "x-guidance" in schema:
-            raise InvalidRequest("A function's parameters may have no x-guidance.", param="tools")
         return schema | {"x-guidance": _SPACED}
 
 

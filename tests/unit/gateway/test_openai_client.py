@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import openai
 import pydantic
@@ -11,7 +12,7 @@ import pytest
 
 from services.gateway.dispatcher import ReplicaLost
 from shared.errors import ContextTooLong, Overloaded
-from shared.events import Failed
+from shared.events import Failed, Finished, RowEvent, TextDelta, ToolCallDelta
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, OTHER, STOPPED, Gateway, fail_with, play, report, text
 
@@ -67,6 +68,73 @@ async def test_the_client_parses_an_answer_of_a_class_and_its_schema_arrives_in_
     form = gateway.dispatcher.calls[0][1].body.form
     assert form.param == "response_format.json_schema.schema"
     assert list(json.loads(form.text)["properties"]) == ["name", "age"]
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": name}} for name in ("weather", "now")]
+CALLED = play(
+    ACCEPTED,
+    [RowEvent(0, ToolCallDelta(0, "call_1", "weather", '{"city"', 5, 1))],
+    [
+        RowEvent(0, ToolCallDelta(0, None, None, ':"Köln"}', 5, 2)),
+        RowEvent(0, ToolCallDelta(1, "call_2", "now", "", 5, 3)),
+    ],
+    [RowEvent(0, ToolCallDelta(1, None, None, "{}", 5, 4)), RowEvent(0, ToolCallDelta(1, None, None, "", 5, 7))],
+    [RowEvent(0, Finished("tool_calls", 12))],
+)
+EXPECTED = [("call_1", "weather", '{"city":"Köln"}'), ("call_2", "now", "{}")]
+
+
+async def test_calls_of_tools_come_whole_and_go_back_with_their_results(
+    client: openai.AsyncOpenAI, gateway: Gateway
+) -> None:
+    gateway.dispatcher.scripts.append(CALLED)
+    question: Any = {"role": "user", "content": "Weather?"}
+    answer = await client.chat.completions.create(model=MODEL, messages=[question], tools=TOOLS)
+    (choice,) = answer.choices
+    calls: Any = choice.message.tool_calls
+    assert [(call.id, call.function.name, call.function.arguments) for call in calls] == EXPECTED
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 7
+
+    results: Any = [{"role": "tool", "tool_call_id": call.id, "content": "18"} for call in calls]
+    messages: Any = [question, choice.message, *results]
+    await client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS)
+    said = gateway.dispatcher.calls[1][1].body.messages
+    assert [call.function.arguments for call in said[1].calls] == ['{"city":"Köln"}', "{}"]
+    assert [message.tool_call_id for message in said[2:]] == ["call_1", "call_2"]
+
+
+async def test_calls_of_tools_are_streamed_and_the_client_joins_them(
+    client: openai.AsyncOpenAI, gateway: Gateway
+) -> None:
+    gateway.dispatcher.scripts += [CALLED, CALLED]
+    question: Any = [{"role": "user", "content": "Weather?"}]
+    stream = await client.chat.completions.create(model=MODEL, messages=question, tools=TOOLS, stream=True)
+    chunks = [chunk async for chunk in stream]
+    pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or ()]
+    assert [(piece.index, piece.id, piece.type, piece.function and piece.function.name) for piece in pieces] == [
+        (0, "call_1", "function", "weather"),
+        (0, None, None, None),
+        (1, "call_2", "function", "now"),
+        (1, None, None, None),
+    ]
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    async with client.chat.completions.stream(model=MODEL, messages=question, tools=TOOLS) as joined:
+        final = await joined.get_final_completion()
+    calls: Any = final.choices[0].message.tool_calls
+    assert [(call.id, call.function.name, call.function.arguments) for call in calls] == EXPECTED
+    assert final.choices[0].message.content is None
+
+
+async def test_text_before_calls_is_content(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
+    both = [RowEvent(0, TextDelta("Let me see.", 5, 1)), RowEvent(0, ToolCallDelta(0, "call_1", "now", "{}", 5, 2))]
+    gateway.dispatcher.scripts.append(play(ACCEPTED, both, [RowEvent(0, Finished("tool_calls", 7))]))
+    answer = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "hi"}], tools=TOOLS, tool_choice="required"
+    )
+    assert answer.choices[0].message.content == "Let me see."
+    assert len(answer.choices[0].message.tool_calls or ()) == 1
 
 
 async def test_our_forms_of_completions_arrive(client: openai.AsyncOpenAI, gateway: Gateway) -> None:

@@ -13,7 +13,7 @@ from services.engine.contract import FinishReason, Preview
 from services.engine.errors import RowFailed
 from services.engine.rows import Output
 from services.row_events import row_events
-from shared.events import Accepted, Failed, Finished, RowEvent, Started, TextDelta
+from shared.events import Accepted, Event, Failed, Finished, RowEvent, Started, TextDelta, ToolCallDelta
 
 LONG_S = 60.0  # a flush that never comes: what arrives before it must not wait for it
 
@@ -204,3 +204,28 @@ async def test_a_row_is_said_to_have_started_before_its_first_piece() -> None:
             RowEvent(0, Finished("stop", 7.0)),
         ]
     ]
+
+
+async def test_pieces_of_one_call_of_a_tool_are_joined_and_a_row_that_calls_ends_so() -> None:
+    def encode_calls(chunk: str) -> tuple[Event, ...]:
+        """A digit is a call's beginning, a letter more of the last; text is in capitals."""
+        made: list[Event] = []
+        for at, letter in enumerate(chunk):
+            if letter.isdigit():
+                made.append(ToolCallDelta(int(letter), f"c{letter}", "f", "", 3, at))
+            elif letter.isupper():
+                made.append(TextDelta(letter, 3, at))
+            else:
+                made.append(ToolCallDelta(0, None, None, letter, 3, at))
+        return tuple(made)
+
+    outputs = [piece(0, "AB0ab"), piece(0, ""), piece(0, "c1", FinishReason.STOP), piece(1, "0a", FinishReason.LENGTH)]
+    batches = row_events(Script(outputs), rows=2, encode=encode_calls, report=lambda _row, _error: None, flush_s=None)
+    (batch,) = [batch async for batch in batches]
+    assert [event for row, event in batch if row == 0 and not isinstance(event, Accepted)] == [
+        TextDelta("AB", 3, 1),
+        ToolCallDelta(0, "c0", "f", "abc", 3, 0),
+        ToolCallDelta(1, "c1", "f", "", 3, 1),
+        Finished("tool_calls", 1.0),
+    ]
+    assert batch[-1] == RowEvent(1, Finished("length", 1.0))
