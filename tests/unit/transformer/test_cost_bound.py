@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 from shared.config.transformer import TransformerModel
 from shared.errors import InvalidRequest
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from tests.unit.transformer.driver import Loaded
+from tests.tool_templates import TEMPLATES
+from tests.unit.transformer.driver import Loaded, load_folder
 
 CONFIG = TransformerModel(id="tiny", source="file://tiny")
 TEXTS = st.text(max_size=60)
@@ -41,6 +45,30 @@ def check(loaded: Loaded, task: str, body: Any) -> None:
 def test_a_chat_costs_no_more_than_its_bound(llama: Loaded, messages: Any, wanted: int | None, n: int) -> None:
     body = ChatRequest.model_validate({"model": "tiny", "messages": messages, "max_tokens": wanted, "n": n})
     check(llama, "chat", body)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_tools_calls_and_results_cost_no_more_than_their_bound(folders: Callable[..., Path], template: str) -> None:
+    loaded = load_folder(
+        folders("llama", context=16_384, template=TEMPLATES[template]), context_length=16_384, cache_memory=2**30
+    )
+    parameters = {"type": "object", "properties": {"ü": {"enum": [["<>", 1, {}]] * 5}}}
+    functions = [{"name": f"f{i}", "description": "é" * i, "parameters": parameters} for i in range(6)]
+    function = {"name": "f0", "arguments": json.dumps({"a": [[0] * 40, {"b": {}}]}, separators=(",", ":"))}
+    call = {"id": "c", "type": "function", "function": function}
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "ü"},
+    ]
+    tools = [{"type": "function", "function": each} for each in functions]
+    for choice in ("auto", "required"):
+        for wanted in (messages, messages[:1]):
+            body = ChatRequest.model_validate(
+                {"model": "tiny", "messages": wanted, "tools": tools, "tool_choice": choice, "max_tokens": 20}
+            )
+            cost = sum(row.cost for row in loaded.tasks["chat"].prepare(body))
+            assert cost <= CONFIG.cost_bound(body, loaded.limits) < 16_384
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)

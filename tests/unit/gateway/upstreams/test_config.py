@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from services.app import serve_config
 from shared.config.models import FleetConfig
 from shared.config.settings import Settings
-from shared.config.text import MESSAGE_TOKENS
+from shared.config.text import CALL_TOKENS, MESSAGE_TOKENS, TOOLS_TOKENS
 from shared.config.upstream import UNSTATED_TOKENS
 from shared.schemas.text import DetokenizeRequest
 from tests.unit.gateway.fakes import FLEET
@@ -100,6 +100,10 @@ def test_a_fleet_may_have_nothing_but_remote_servers() -> None:
     assert [app["name"] for app in config["applications"]] == ["gateway"]
 
 
+TOLD = '[{"type": "function", "function": {"name": "f"}}]'
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
 def cost(body: BaseModel, context_length: int | None = None) -> float:
     model = {"id": "near", "remote_id": "far", "context_length": context_length}
     return service(models=[model]).models[0].cost_bound(body, {})
@@ -113,6 +117,7 @@ def cost(body: BaseModel, context_length: int | None = None) -> float:
         (chat(), None, 2 + MESSAGE_TOKENS + UNSTATED_TOKENS),
         (chat(), 100, 2 + MESSAGE_TOKENS + 100),
         (chat(max_tokens=5000, n=2), 100, 2 + MESSAGE_TOKENS + 200),
+        (chat(max_tokens=5, tools=TOOLS), None, 2 + MESSAGE_TOKENS + TOOLS_TOKENS + CALL_TOKENS + len(TOLD) + 5),
         (chat(messages=[{"role": "user", "content": "☃" * 100}]), 64, 64 + 64),
         (completion(), None, 4 + 16),
         (completion(prompt=["ab", "☃"], n=2, max_tokens=10), None, 5 + 40),
