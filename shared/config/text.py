@@ -50,7 +50,7 @@ def conversation_tokens(body: ChatRequest) -> int:
 
 def tools_tokens(tools: Sequence[FunctionTool]) -> int:
     """What a model is told of tools, at most."""
-    return TOOLS_TOKENS + CALL_TOKENS * len(tools) + len(tools_text(tools).encode()) if tools else 0
+    return TOOLS_TOKENS + CALL_TOKENS * len(tools) + len(tools_text(tools, indent=4).encode()) if tools else 0
 
 
 def message_tokens(message: ChatMessage) -> int:

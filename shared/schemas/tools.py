@@ -80,9 +80,9 @@ class ToolCall(RequestModel):
     function: CalledFunction
 
 
-def tools_text(tools: Sequence[FunctionTool]) -> str:
-    """All definitions as JSON, about as a model reads them."""
-    return json.dumps([tool.definition for tool in tools], ensure_ascii=False)
+def tools_text(tools: Sequence[FunctionTool], indent: int | None = None) -> str:
+    """All definitions as JSON, about as a model reads them; some templates write it with lines that are indented."""
+    return json.dumps([tool.definition for tool in tools], ensure_ascii=False, indent=indent)
 
 
 Tools = Annotated[list[FunctionTool], Field(min_length=1, max_length=MAX_TOOLS, fail_fast=True)]

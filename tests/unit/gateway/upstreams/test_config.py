@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -100,8 +101,8 @@ def test_a_fleet_may_have_nothing_but_remote_servers() -> None:
     assert [app["name"] for app in config["applications"]] == ["gateway"]
 
 
-TOLD = '[{"type": "function", "function": {"name": "f"}}]'
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
+TOLD = json.dumps(TOOLS, indent=4)
 
 
 def cost(body: BaseModel, context_length: int | None = None) -> float:
