@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,13 @@ class ChatMessage(RequestModel):
         default=None, min_length=1, max_length=256, description="of a tool's message: the call whose result it is"
     )
     refusal: None = Field(default=None, description="as answers have it")
+    # The official client sends these along with an answer that it has gathered from a stream.
+    annotations: None = Field(default=None, exclude=True)
+    audio: None = Field(default=None, exclude=True)
+    function_call: None = Field(default=None, exclude=True)
+    parsed: Any = Field(
+        default=None, exclude=True, description="what the official client made of it, which is not read"
+    )
 
     @property
     def text(self) -> str:

@@ -70,6 +70,9 @@ class NamedTool(RequestModel):
 class CalledFunction(RequestModel):
     name: FunctionName
     arguments: str = Field(max_length=MAX_ARGUMENTS, description="JSON text")
+    parsed_arguments: Any = Field(
+        default=None, exclude=True, description="what the official client made of them, which is not read"
+    )
 
 
 class ToolCall(RequestModel):
@@ -78,6 +81,7 @@ class ToolCall(RequestModel):
     id: str = Field(min_length=1, max_length=256)
     type: Literal["function"]
     function: CalledFunction
+    index: Any = Field(default=None, exclude=True, description="as pieces of a stream have it, which is not read")
 
 
 def tools_text(tools: Sequence[FunctionTool], indent: int | None = None) -> str:

@@ -125,6 +125,10 @@ async def test_calls_of_tools_are_streamed_and_the_client_joins_them(
     calls: Any = final.choices[0].message.tool_calls
     assert [(call.id, call.function.name, call.function.arguments) for call in calls] == EXPECTED
     assert final.choices[0].message.content is None
+    # The client adds to such a message what it has parsed, and sends that along.
+    back: Any = [*question, final.choices[0].message]
+    await client.chat.completions.create(model=MODEL, messages=back, tools=TOOLS)
+    assert gateway.dispatcher.calls[2][1].body.messages[1].calls[0].function.name == "weather"
 
 
 async def test_text_before_calls_is_content(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
