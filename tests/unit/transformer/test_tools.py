@@ -17,7 +17,7 @@ from services.nn.text import call_formats
 from services.nn.text.call_plans import plan_calls
 from services.nn.text.detokenizer import make_detokenizer
 from services.nn.text.params import GenerateParams
-from services.nn.text.rows import RowText, TextRow
+from services.nn.text.rows import RowText, Spoken, TextRow
 from services.nn.text.sampling import Seen
 from services.nn.text.tasks import Generation
 from services.nn.text.tokenizer import Vocabulary
@@ -180,23 +180,34 @@ def test_log_probabilities_are_of_every_token_of_calls_too(loaded: Loaded) -> No
 
 
 # What follows drives the choice of tokens by an answer's text, as a model that was taught calls would write it.
-def spoken(loaded: Loaded, row: GenerateParams, text: str, *, mark: str = "\0") -> tuple[list[Any], TextRow]:
-    """Each token of the text, which the row's grammar must allow; `mark` is written as its special token."""
+def spoken(
+    loaded: Loaded, row: GenerateParams, text: str, *, mark: str = "\0", at_once: int = 1
+) -> tuple[list[Any], TextRow]:
+    """Each token of the text, which the row's grammar must allow; `mark` is written as its special token.
+
+    `at_once`: so many tokens in a step, as where they were guessed ahead.
+    """
     vocabulary = loaded.tasks["chat"].generation.vocabulary
     rows = RowText(make_detokenizer(vocabulary), frozenset({vocabulary.encode_markup("<|im_end|>")[0]}))
     state = TextRow(row, Seen(None, None), rows.start(row))
     events: list[Any] = []
     pieces = re.split(f"({re.escape(mark)})", text)
     tokens = [i for piece in pieces for i in (vocabulary.encode_markup if piece == mark else vocabulary.encode)(piece)]
-    for token in [*tokens, rows.eos[0]]:
-        if state.follower is not None:
-            assert int.from_bytes(state.follower.allowed(state.generated), "little") >> token & 1, text
-        spoken = rows.speak(state, token, None, ())
-        state.take(token, spoken)
-        if spoken.chunk is not None:
-            made = loaded.tasks["chat"].encode(spoken.chunk)
+    tokens.append(rows.eos[0])
+    for start in range(0, len(tokens), at_once):
+        said: list[Spoken] = []
+        for token in tokens[start : start + at_once]:
+            if state.follower is not None:
+                assert int.from_bytes(state.follower.allowed(state.generated), "little") >> token & 1, text
+            said.append(rows.speak(state, token, None, (), said))
+            if said[-1].finish is not None:
+                break
+        for token, each in zip(tokens[start:], said, strict=False):
+            state.take(token, each)
+        if said[-1].chunk is not None:
+            made = loaded.tasks["chat"].encode(said[-1].chunk)
             events += made if isinstance(made, tuple) else (made,)
-        if spoken.finish is not None:
+        if said[-1].finish is not None:
             break
     return events, state
 
@@ -223,6 +234,17 @@ def test_a_model_that_may_call_says_text_and_calls(loaded: Loaded, options: dict
     assert (text, [name for _, name, _ in calls]) == ("Let me see.", ["weather", "now"])
     check(calls)
     assert said(spoken(loaded, row, "No <tool of mine")[0]) == ("No <tool of mine", [])
+
+
+def test_calls_are_read_the_same_where_tokens_were_guessed_ahead(loaded: Loaded) -> None:
+    (row,) = loaded.tasks["chat"].prepare(chat())
+    answer = f"Let me see.\n{CALL}\n{CALL} so."
+    expected, _ = spoken(loaded, row, answer)
+    assert len(said(expected)[1]) == 2
+    for at_once in (2, 3, 7):
+        events, state = spoken(loaded, row, answer, at_once=at_once)
+        assert said(events) == said(expected)
+        assert events[-1].completion_tokens == state.generated == expected[-1].completion_tokens
 
 
 def test_a_strict_function_is_held_to_its_schema_once_a_call_begins_and_others_to_an_object(loaded: Loaded) -> None:
