@@ -77,7 +77,10 @@ class Task(Protocol[RequestT_contra, ParamsT_co, ChunkT_contra, EventT_co]):
         ...
 
     def encode(self, chunk: ChunkT_contra) -> EventT_co:
-        """Turn a chunk into an event for the wire. Runs on the event loop, or on a worker thread: `encodes_slowly`."""
+        """Turn a chunk into an event for the wire, or into a tuple of several in order.
+
+        Runs on the event loop, or on a worker thread: `encodes_slowly`.
+        """
         ...
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from services.nn.text.call_plans import plan_calls
+from services.nn.text.conversations import ConversationEncoder, characters_of, check_tools_of
 from services.nn.text.params import GenerateParams, TextChunk
-from services.nn.text.tasks import ConversationEncoder, Generation, characters_of, check_tools_of
+from services.nn.text.tasks import Generation
 from shared.events import TextDelta, ToolCallDelta
 from shared.schemas.text import ChatRequest
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from services.nn.rng import derive_seed
-from services.nn.text.call_formats import CallFormat
 from services.nn.text.call_plans import CallPlan
+from services.nn.text.conversations import ConversationEncoder, characters_of, check_tools_of
 from services.nn.text.grammar import Grammar, Grammars
 from services.nn.text.params import (
     GenerateParams,
@@ -24,42 +24,16 @@ from shared.errors import ContextTooLong, InvalidRequest, UnsupportedTask
 from shared.events import TextDelta, TokenIds, TokenLogprob, ToolCallDelta
 from shared.schemas.forms import AnswerForm
 from shared.schemas.text import (
-    ChatMessage,
     CompletionRequest,
     DetokenizeRequest,
     SamplingRequest,
     TokenizeRequest,
 )
-from shared.schemas.tools import FunctionTool, tools_text
 
 # Below this a temperature is 0, greedy: float32 cannot tell the draw from the likeliest token, nor divide by it safely.
 LEAST_TEMPERATURE = 1e-5
 # Tokenize and detokenize never meet the model, but their answer is one message: this many contexts of tokens at most.
 READY_CONTEXTS = 16
-
-
-class ConversationEncoder(Protocol):
-    """From messages, and the tools that may be called, to ids, ending where the assistant's answer begins.
-
-    `calls`: the format in which the model calls tools; None: it cannot, and `encode` gets none.
-    """
-
-    @property
-    def calls(self) -> CallFormat | None: ...
-
-    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[FunctionTool] = ()) -> list[int]: ...
-
-
-def check_tools_of(encoder: ConversationEncoder, tools: Sequence[FunctionTool] | None) -> None:
-    """Raises InvalidRequest where there are tools, and the model cannot call any."""
-    if tools and encoder.calls is None:
-        raise InvalidRequest("This model cannot call tools.", param="tools", code="unsupported_parameter")
-
-
-def characters_of(messages: Sequence[ChatMessage], tools: Sequence[FunctionTool] | None) -> int:
-    """What a conversation and its tools hold at least."""
-    called = sum(len(call.function.arguments) for message in messages for call in message.calls)
-    return called + sum(len(message.text) for message in messages) + (len(tools_text(tools)) if tools else 0)
 
 
 @dataclass(frozen=True, slots=True)
