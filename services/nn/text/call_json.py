@@ -15,14 +15,13 @@ class Nesting(NamedTuple):
     is_escaped: bool = False
 
 
+_SPACES = re.compile(r"\s*")
+_NOTABLE = re.compile(r'["\\{}\[\]]')
+
+
 def spaces(text: str, at: int) -> int:
     """Where the next character is that is no space."""
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
-
-
-_NOTABLE = re.compile(r'["\\{}\[\]]')
+    return cast(re.Match[str], _SPACES.match(text, at)).end()
 
 
 def pass_json(text: str, at: int, nesting: Nesting) -> tuple[Nesting, int | None]:
@@ -51,7 +50,7 @@ def call_of(text: str) -> tuple[str, str] | None:
     """Name and arguments of a call's object; None where it is none."""
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     fields = cast(dict[str, Any], found) if isinstance(found, dict) else {}
     arguments = fields.get("arguments", fields.get("parameters", {}))

@@ -160,6 +160,15 @@ def test_text_that_can_be_no_call_is_not_held_back() -> None:
     assert llama.read(llama.start(), "hi {", last=False)[1] == ("hi {",)
 
 
+def test_an_object_that_is_too_deep_or_too_long_to_be_one_is_text() -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    for answer in (f'<tool_call>{{"arguments": {deep}, "name": "add"}}', "<tool_call>" + " " * 50_000 + "x"):
+        assert gathered(read(reader(HERMES), *[answer[at : at + 97] for at in range(0, len(answer), 97)], "")[1]) == (
+            answer,
+            [],
+        )
+
+
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 def test_where_one_call_may_be_nothing_is_read_behind_it(form: CallFormat) -> None:
     state, pieces = read(reader(form, parallel=False), written(form, *TWO) + " and text")
