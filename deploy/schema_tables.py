@@ -32,8 +32,8 @@ def type_of(schema: Json, *, may_be_null: bool = True) -> str:
     """In words, or a link to the schema that it has by name. Empty where nothing is said of it."""
     if name := name_of(schema):
         return link(name)
-    if "anyOf" in schema:
-        given = (each for each in schema["anyOf"] if may_be_null or each != {"type": "null"})
+    if branches := _branches(schema):
+        given = (each for each in branches if may_be_null or each != {"type": "null"})
         *most, last = dict.fromkeys(map(type_of, given))
         return f"{', '.join(most)} or {last}" if most else last
     kind = WORDS.get(schema.get("format", "")) or WORDS.get(schema.get("type", "")) or schema.get("type", "")
@@ -58,7 +58,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _limits(schema: Json) -> Iterator[str]:
-    for each in schema.get("anyOf", ()):
+    for each in _branches(schema):
         yield from _limits(each)
     if options := schema.get("enum", [schema["const"]] if "const" in schema else []):
         named = ", ".join(f"`{each if isinstance(each, str) else json.dumps(each)}`" for each in options)
@@ -83,8 +83,13 @@ def _about(schema: Json) -> Iterator[str]:
         return
     if keys := schema.get("propertyNames", {}).get("description"):
         yield f"by {keys}"
-    for each in (*schema.get("anyOf", ()), *_inner(schema)):
+    for each in (*_branches(schema), *_inner(schema)):
         yield from _about(each)
+
+
+def _branches(schema: Json) -> Sequence[Json]:
+    """Of a value that is one of several kinds; else none."""
+    return schema.get("anyOf") or schema.get("oneOf") or ()
 
 
 def _inner(schema: Json) -> list[Json]:

@@ -37,6 +37,8 @@ from shared.schemas.molecules import MoleculeGenerationRequest
 from shared.schemas.music import MusicGenerationRequest
 from shared.schemas.reconstructions import ReconstructionRequest
 from shared.schemas.records import RecordGenerationRequest
+from shared.schemas.response_results import EVENTS
+from shared.schemas.responses import ResponsesRequest
 from shared.schemas.scores import ScoreRequest
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from shared.schemas.text_results import ChatCompletionChunk
@@ -44,6 +46,7 @@ from shared.schemas.text_results import ChatCompletionChunk
 REQUESTS: Sequence[type[BaseModel]] = (
     ChatRequest,
     CompletionRequest,
+    ResponsesRequest,
     TokenizeRequest,
     DetokenizeRequest,
     ImageGenerationRequest,
@@ -66,6 +69,7 @@ FORMS: Sequence[type[BaseModel]] = (ImageEditRequest, ImageVariationRequest)
 # What is referred to by name alone: events, lines, failures.
 ANSWERS: Sequence[type[BaseModel]] = (
     ChatCompletionChunk,
+    *EVENTS,
     PartialImageEvent,
     CompletedImageEvent,
     SpeechDeltaEvent,

@@ -46,6 +46,18 @@ def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | tuple[ty
     return {200: answer, **errors(*_CALL)}
 
 
+def event_responses(result: type[BaseModel], events: tuple[type[BaseModel], ...]) -> Responses:
+    """Those of an operation that runs a model; its stream has named events, each of a type that says which it is."""
+    names = ", ".join(f"`{each.__name__}`" for each in events)
+    text = (
+        f"With `stream: true`: events by name, whose data is one of {names}. The last is `response.completed` or "
+        "`response.incomplete`; after a failure on the way `response.failed` and `error`, and the connection is cut."
+    )
+    content = {"text/event-stream": {"schema": {"description": text}}}
+    whole = {"model": result, "description": "The answer, complete or as server-sent events.", "content": content}
+    return {200: whole, **errors(*_CALL)}
+
+
 def file_responses(chunk: tuple[type[BaseModel], ...]) -> Responses:
     """Those of an operation that answers a file of sound as it is made; `chunk` is the data of an event."""
     names = " or a ".join(f"`{each.__name__}`" for each in chunk)

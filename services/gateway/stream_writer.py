@@ -21,7 +21,7 @@ from shared.events import Failed
 class Framing:
     """How pieces are told apart: what is around an error, what ends a stream that succeeded, and comments.
 
-    `tells_failures`: whether an error can be written into it at all.
+    `tells_failures`: whether an error can be written into it at all; `failed` writes one that takes more words.
     """
 
     media_type: bytes
@@ -30,6 +30,7 @@ class Framing:
     done: bytes
     has_comments: bool
     tells_failures: bool = True
+    failed: Callable[[Failed], bytes] | None = None
 
 
 SSE = Framing(b"text/event-stream; charset=utf-8", b"data: ", b"\n\n", b"data: [DONE]\n\n", has_comments=True)
@@ -61,9 +62,11 @@ class StreamWriter:
         The server then closes the connection without the last chunk, which a client sees as a broken transfer: it
         would take a clean end for success.
         """
-        if not self._framing.tells_failures:
+        framing = self._framing
+        if not framing.tells_failures:
             return
-        await self.write(self._framing.before + error_body(failure) + self._framing.after)
+        error = error_body if framing.failed is None else framing.failed
+        await self.write(framing.before + error(failure) + framing.after)
 
     async def keep_alive(self, *, first_s: float, every_s: float, comment: Callable[[], bytes]) -> None:
         """Send a comment when nothing was sent for `first_s` seconds, then `every_s`. Runs until cancelled.

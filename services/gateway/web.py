@@ -27,6 +27,7 @@ from services.gateway.routes_items import items_router
 from services.gateway.routes_models import models_router
 from services.gateway.routes_ops import ops_router
 from services.gateway.routes_pages import load_pages, pages_router
+from services.gateway.routes_responses import responses_router
 from services.gateway.routes_text import text_router
 from services.gateway.routes_usage import usage_router
 from services.gateway.state import GatewayState
@@ -77,6 +78,7 @@ def build_app(state: GatewayState) -> FastAPI:
     routers = (
         models_router(state),
         text_router(state),
+        responses_router(state),
         image_router(state),
         audio_router(state),
         items_router(state),

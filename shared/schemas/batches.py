@@ -15,6 +15,7 @@ from shared.schemas.files import ID, ExpiresAfter
 ENDPOINTS: Mapping[str, bool] = {
     "/v1/chat/completions": False,
     "/v1/completions": False,
+    "/v1/responses": False,
     "/v1/images/generations": False,
     "/v1/images/edits": True,
     "/v1/images/variations": True,

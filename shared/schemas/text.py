@@ -91,13 +91,11 @@ class StreamOptions(RequestModel):
     include_usage: bool = Field(default=False, description="end with a piece that says how many tokens were used")
 
 
-class SamplingRequest(RequestModel):
+class TextRequest(RequestModel):
     """How tokens are chosen. What is left out is as models.yaml says of the model, else OpenAI's default."""
 
     model: str = Field(min_length=1, max_length=256, description="a model's or a route's id, of `GET /v1/models`")
-    n: int = Field(default=1, ge=1, le=MAX_CHOICES, description="answers to each prompt")
     stream: bool = Field(default=False, description="answer piece by piece, as server-sent events")
-    stream_options: StreamOptions | None = Field(default=None, description="only with `stream`")
     stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = Field(
         default=None, description="texts that end an answer; they are not in it"
     )
@@ -146,10 +144,17 @@ class SamplingRequest(RequestModel):
         return None if self.structured_outputs is None else self.structured_outputs.form
 
     @model_validator(mode="after")
-    def _a_form_ends(self) -> SamplingRequest:
+    def _a_form_ends(self) -> TextRequest:
         if self.ignore_eos and self.form is not None:
             raise refusal("ignore_eos", "ignore_eos is not allowed with a form of the answer, which has an end")
         return self
+
+
+class SamplingRequest(TextRequest):
+    """What chat and completions share beside how tokens are chosen."""
+
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES, description="answers to each prompt")
+    stream_options: StreamOptions | None = Field(default=None, description="only with `stream`")
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> SamplingRequest:

@@ -34,6 +34,7 @@ PICTURE = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: chat(),
     "/v1/completions": {"model": MODEL, "prompt": "a"},
+    "/v1/responses": {"model": MODEL, "input": "a"},
     "/v1/images/generations": {"model": PAINTER, "prompt": "a"},
     "/v1/images/edits": {"model": PAINTER, "prompt": "a", "image": PICTURE},
     "/v1/images/variations": {"model": PAINTER, "image": PICTURE},
