@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+from tests.bad_responses import bad_responses
+
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGE = {"role": "user", "content": "hi"}
 JSON = {"content-type": "application/json"}
 
@@ -33,6 +35,7 @@ def bad_requests(model: str) -> list[BadRequest]:
         bad_fields,
         bad_answer_forms,
         bad_tools,
+        bad_response_requests,
         bad_numbers,
         bad_bodies,
         bad_media_types,
@@ -209,6 +212,13 @@ def bad_tools(model: str) -> list[BadRequest]:
     ]
     return [
         BadRequest(name, CHAT, _chat(model, **fields), code, param, words) for name, fields, param, code, words in rows
+    ]
+
+
+def bad_response_requests(model: str) -> list[BadRequest]:
+    return [
+        BadRequest(name, RESPONSES, json.dumps({"model": model, "input": "a", **fields}).encode(), code, param, words)
+        for name, fields, param, code, words in bad_responses()
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.gateway.text_wire import TokenCounts, chat_logprobs
-from shared.events import Finished, RowEvent, TextDelta, TokenLogprob
+from shared.events import Finished, RowEvent, TextDelta, TokenLogprob, ToolCallDelta
 
 Change = tuple[str, dict[str, Any]]  # an event's type, and its fields but for its number
 INCOMPLETE: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -64,6 +64,42 @@ class Message:
         return {"id": self.id, "type": "message", "role": "assistant", "status": status, "content": content}
 
 
+@dataclass(slots=True)
+class Call:
+    """An item of a function's call on its way. `count` says which of the row's calls it is, from 0."""
+
+    id: str
+    index: int
+    count: int
+    call_id: str
+    name: str
+    pieces: list[str] = field(default_factory=list[str])
+
+    def begun(self) -> list[Change]:
+        return [("response.output_item.added", {"output_index": self.index, "item": self._item("in_progress")})]
+
+    def grown(self, arguments: str) -> Change:
+        self.pieces.append(arguments)
+        return "response.function_call_arguments.delta", {**self._place, "delta": arguments}
+
+    def done(self, status: str) -> tuple[list[Change], dict[str, Any]]:
+        """What is told of its end, and the item."""
+        item = self._item(status)
+        said = {"name": self.name, "arguments": item["arguments"]}
+        return [
+            ("response.function_call_arguments.done", {**self._place, **said}),
+            ("response.output_item.done", {"output_index": self.index, "item": item}),
+        ], item
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"item_id": self.id, "output_index": self.index}
+
+    def _item(self, status: str) -> dict[str, Any]:
+        said = {"call_id": self.call_id, "name": self.name, "arguments": "".join(self.pieces)}
+        return {"id": self.id, "type": "function_call", "status": status, **said}
+
+
 class Output:
     """Gathers the row of a call. `token` makes the ids of its items, which no other response has.
 
@@ -72,7 +108,7 @@ class Output:
 
     def __init__(self, token: str) -> None:
         self._token = token
-        self._open: Message | None = None
+        self._open: Message | Call | None = None
         self.counts = TokenCounts(1)
         self.items: list[dict[str, Any]] = []
         self.reason: str | None = None
@@ -89,6 +125,9 @@ class Output:
                 self.counts.note(row, event)
                 if event.text or event.logprobs:
                     changes += self._say(event)
+            elif isinstance(event, ToolCallDelta):
+                self.counts.note(row, event)
+                changes += self._call(event)
             elif isinstance(event, Finished):
                 changes += self._end(event)
         return changes
@@ -99,15 +138,30 @@ class Output:
 
     def _message(self) -> tuple[Message, list[Change]]:
         """The one on its way, and what is told of it if it begins with this."""
-        if self._open is not None:
+        if isinstance(self._open, Message):
             return self._open, []
-        self._open = Message(f"msg_{self._token}_{len(self.items)}", len(self.items))
-        return self._open, self._open.begun()
+        ended = self._close("completed")
+        message = Message(self._id("msg"), len(self.items))
+        self._open = message
+        return message, ended + message.begun()
+
+    def _call(self, event: ToolCallDelta) -> list[Change]:
+        """Raises ValueError for a piece of a call that is done: a row's calls follow each other."""
+        changes: list[Change] = []
+        call = self._open
+        if not isinstance(call, Call) or call.count != event.index:
+            if event.id is None:
+                raise ValueError(f"call {event.index} of a row went on after another item had begun")
+            changes += self._close("completed")
+            call = Call(self._id("fc"), len(self.items), event.index, event.id, event.name or "")
+            self._open = call
+            changes += call.begun()
+        return [*changes, call.grown(event.arguments)] if event.arguments else changes
 
     def _end(self, event: Finished) -> list[Change]:
         """A row that gave nothing has an empty message."""
         self.reason = INCOMPLETE.get(event.reason)
-        begun = [] if self.items else self._message()[1]
+        begun = self._message()[1] if self._open is None and not self.items else []
         return begun + self._close("completed" if self.reason is None else "incomplete")
 
     def _close(self, status: str) -> list[Change]:
@@ -117,3 +171,6 @@ class Output:
         self.items.append(item)
         self._open = None
         return changes
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}_{self._token}_{len(self.items)}"

@@ -27,7 +27,7 @@ class Draft:
 
     def response(self, model: str, status: str, **made: Any) -> dict[str, Any]:
         """OpenAI's object. What no model here has is null, or OpenAI's default where there must be a value."""
-        body = self.body
+        body, choice = self.body, self.body.tool_choice or "auto"
         form = None if body.text is None else body.text.format
         return {
             "id": f"resp_{self.token}",
@@ -42,7 +42,7 @@ class Draft:
             "metadata": body.metadata or {},
             "model": model,
             "output": [],
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "prompt_cache_key": body.prompt_cache_key,
             "reasoning": {"effort": None, "summary": None},
@@ -53,8 +53,8 @@ class Draft:
             "text": {
                 "format": {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_unset=True)
             },
-            "tool_choice": "auto",
-            "tools": [],
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
+            "tools": [tool.model_dump() for tool in body.tools or ()],
             "top_logprobs": body.top_logprobs or 0,
             "top_p": body.top_p,
             "truncation": "disabled",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from shared.events import Failed
 from shared.schemas.response_results import EVENTS, ResponseObject
 from shared.schemas.responses import ResponsesRequest
 
+INLINE_PARTS = 64  # of more items and functions a chat is made in a thread: the other requests share the time
+
 
 def responses_router(state: GatewayState) -> APIRouter:
     """As the text operations, its body is read by hand."""
@@ -33,7 +36,7 @@ def responses_router(state: GatewayState) -> APIRouter:
     )
     async def responses(request: Request) -> Response:
         body, wishes = await desk.read(request, ResponsesRequest)
-        chat, names = as_chat(body)
+        chat, names = as_chat(body) if _parts(body) <= INLINE_PARTS else await asyncio.to_thread(as_chat, body)
         draft = Draft(secrets.token_hex(24), int(state.tempo.now()), body)
         output = Output(draft.token)
         with names.kept():
@@ -46,10 +49,14 @@ def responses_router(state: GatewayState) -> APIRouter:
         def failed(failure: Failed) -> bytes:
             return stream.failed(names.told(failure))
 
-        framing = replace(SSE, before=b"", after=b"", done=b"", failed=failed)
+        framing = replace(SSE, done=b"", failed=failed)
         return _Named(desk.event_stream(errand, stream.by, output.counts, framing=framing), names)
 
     return router
+
+
+def _parts(body: ResponsesRequest) -> int:
+    return (0 if isinstance(body.input, str) else len(body.input)) + len(body.tools or ())
 
 
 class _Named(Response):

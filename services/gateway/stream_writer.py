@@ -21,7 +21,7 @@ from shared.events import Failed
 class Framing:
     """How pieces are told apart: what is around an error, what ends a stream that succeeded, and comments.
 
-    `tells_failures`: whether an error can be written into it at all; `failed` writes one that takes more words.
+    `tells_failures`: whether an error can be written into it at all; `failed` writes one that is more than that.
     """
 
     media_type: bytes
@@ -65,8 +65,10 @@ class StreamWriter:
         framing = self._framing
         if not framing.tells_failures:
             return
-        error = error_body if framing.failed is None else framing.failed
-        await self.write(framing.before + error(failure) + framing.after)
+        if framing.failed is None:
+            await self.write(framing.before + error_body(failure) + framing.after)
+        else:
+            await self.write(framing.failed(failure))
 
     async def keep_alive(self, *, first_s: float, every_s: float, comment: Callable[[], bytes]) -> None:
         """Send a comment when nothing was sent for `first_s` seconds, then `every_s`. Runs until cancelled.

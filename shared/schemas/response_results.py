@@ -10,8 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from shared.schemas.common import ErrorDetail, ResponseModel
-
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
+from shared.schemas.response_items import ItemStatus
 
 
 class ResponseTopLogprob(ResponseModel):
@@ -39,6 +38,20 @@ class OutputMessage(ResponseModel):
     role: Literal["assistant"]
     status: ItemStatus
     content: list[OutputTextPart]
+
+
+class OutputCall(ResponseModel):
+    """A function that the client should call. What it gave comes back as an item with the same `call_id`."""
+
+    id: str
+    type: Literal["function_call"]
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str  # JSON text
+
+
+OutputItem = OutputMessage | OutputCall
 
 
 class ResponseInputDetails(ResponseModel):
@@ -100,7 +113,7 @@ class ResponseObject(ResponseModel):
     max_output_tokens: int | None
     metadata: dict[str, str]
     model: str
-    output: list[OutputMessage]
+    output: list[OutputItem]
     parallel_tool_calls: bool
     previous_response_id: None
     prompt_cache_key: str | None
@@ -110,7 +123,7 @@ class ResponseObject(ResponseModel):
     store: Literal[False]
     temperature: float | None
     text: TextFormatGiven
-    tool_choice: Literal["auto"]
+    tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
     top_logprobs: int
     top_p: float | None
@@ -137,7 +150,7 @@ class OutputItemEvent(NumberedEvent):
 
     type: Literal["response.output_item.added", "response.output_item.done"]
     output_index: int
-    item: OutputMessage
+    item: OutputItem
 
 
 class _InItem(NumberedEvent):
@@ -171,6 +184,21 @@ class OutputTextDoneEvent(_InItem):
     logprobs: list[ResponseLogprob]
 
 
+class CallArgumentsDeltaEvent(_InItem):
+    """JSON text that follows the call's earlier."""
+
+    type: Literal["response.function_call_arguments.delta"]
+    delta: str
+
+
+class CallArgumentsDoneEvent(_InItem):
+    """All of a call's arguments."""
+
+    type: Literal["response.function_call_arguments.done"]
+    name: str
+    arguments: str
+
+
 class ResponseErrorEvent(NumberedEvent):
     """What follows `response.failed`, before the connection is cut. The fields of `error` stand beside it, too."""
 
@@ -187,5 +215,7 @@ EVENTS: tuple[type[BaseModel], ...] = (
     ContentPartEvent,
     OutputTextDeltaEvent,
     OutputTextDoneEvent,
+    CallArgumentsDeltaEvent,
+    CallArgumentsDoneEvent,
     ResponseErrorEvent,
 )

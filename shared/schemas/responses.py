@@ -1,25 +1,24 @@
-"""Owns the request of OpenAI's Responses API: input items, the answer's form, and what is not kept here.
+"""Owns the request of OpenAI's Responses API: the answer's form, functions, options, and what is not kept here.
 
 The gateway answers it as a chat. It keeps nothing of prompts and answers: a conversation comes whole, as input items.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.schemas.batches import MAX_METADATA, MetadataKey, MetadataValue
 from shared.schemas.common import RequestModel, refusal
 from shared.schemas.forms import NamedSchema
+from shared.schemas.response_items import InputItem, by_type
 from shared.schemas.text import Count, TextRequest
+from shared.schemas.tools import MAX_TOOLS, FunctionDefinition, FunctionName
 
 MAX_ITEMS = 2047  # with the instructions, as many as a chat may have messages
 LOGPROBS = "message.output_text.logprobs"
-
-ItemId = Annotated[str, Field(max_length=256, description="as an answer has it; not read")]
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Summary = Literal["auto", "concise", "detailed"]
 
 
@@ -32,45 +31,6 @@ def _only(*allowed: object, instead: str) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
-
-
-def _by_type(message: str) -> Discriminator:
-    """Tells the branches of a union by their `type`. The refusal of another type is `message`."""
-
-    def tag(value: object) -> str | None:
-        kind: object = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-        return kind if isinstance(kind, str) else None
-
-    return Discriminator(tag, custom_error_type="unknown_kind", custom_error_message=message)
-
-
-class InputText(RequestModel):
-    type: Literal["input_text"]
-    text: str
-
-
-class OutputText(RequestModel):
-    """A part of an earlier answer, as that answer had it. Only its text is read."""
-
-    type: Literal["output_text"]
-    text: str
-    annotations: list[Any] | None = None
-    logprobs: list[Any] | None = None
-
-
-Part = Annotated[
-    Annotated[InputText, Tag("input_text")] | Annotated[OutputText, Tag("output_text")],
-    _by_type("only text is read here: a part's type is 'input_text' or 'output_text'"),
-]
-
-
-class InputMessage(RequestModel):
-    type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(min_length=1, max_length=2048, fail_fast=True)]
-    id: ItemId | None = None
-    status: ItemStatus | None = None
-    phase: Literal["commentary", "final_answer"] | None = Field(default=None, description="not read")
 
 
 class PlainFormat(RequestModel):
@@ -89,7 +49,7 @@ Format = Annotated[
     Annotated[PlainFormat, Tag("text")]
     | Annotated[PlainFormat, Tag("json_object")]
     | Annotated[SchemaFormat, Tag("json_schema")],
-    _by_type("a form's type is 'text', 'json_object' or 'json_schema'"),
+    by_type("a form's type is 'text', 'json_object' or 'json_schema'"),
 ]
 
 
@@ -98,6 +58,25 @@ class TextOptions(RequestModel):
     verbosity: Literal["low", "medium", "high"] | None = Field(
         default=None, description="a hint that no model here reads"
     )
+
+
+def _is_function(value: object) -> object:
+    if isinstance(value, dict) and value.get("type") != "function":
+        raise PydanticCustomError("not_here", "functions alone are called here: a tool's type is 'function'")
+    return value
+
+
+class Function(FunctionDefinition):
+    """A function that the model may call."""
+
+    type: Literal["function"]
+
+
+class ChosenFunction(RequestModel):
+    """The one function that must be called."""
+
+    type: Literal["function"]
+    name: FunctionName
 
 
 class Reasoning(RequestModel):
@@ -115,7 +94,7 @@ class ResponseStreamOptions(RequestModel):
 class ResponsesRequest(TextRequest):
     """What is not OpenAI's is as in `ChatRequest`."""
 
-    input: str | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)] = Field(
+    input: str | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)] = Field(
         description="what the user says, or the whole conversation, oldest first"
     )
     instructions: str | None = Field(default=None, description="a system message that goes before the input")
@@ -123,6 +102,16 @@ class ResponsesRequest(TextRequest):
         default=None, description="the longest answer; without it, up to the end of the context"
     )
     text: TextOptions | None = Field(default=None, description="what kind of text the answer is")
+    tools: (
+        Annotated[list[Annotated[Function, BeforeValidator(_is_function)]], Field(max_length=MAX_TOOLS, fail_fast=True)]
+        | None
+    ) = Field(default=None, description="functions that the model may call")
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = Field(
+        default=None, description="whether the model may or must call, or which; without it `auto`"
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="whether an answer may call more than once; without it, it may"
+    )
     include: (
         Annotated[
             list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]],

@@ -53,6 +53,10 @@ def test_operations_say_who_may_call_them() -> None:
             {"anyOf": [{"type": "array", "items": {"type": "string", "maxLength": 9}}, {"type": "null"}]},
             "list of string | each at most 9 characters",
         ),
+        (
+            {"type": "array", "items": {"oneOf": [{"$ref": "#/x/Part"}, {"$ref": "#/x/Whole"}]}},
+            "list of ([Part](#part) or [Whole](#whole))",
+        ),
     ],
 )
 def test_a_field_is_told_in_words(schema: dict[str, object], row: str) -> None:

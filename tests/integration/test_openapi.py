@@ -109,6 +109,8 @@ def _bound(case: schemathesis.Case) -> None:
     if case.path.endswith("completions"):
         _cap(body, max_tokens=8, n=2)
         body.pop("max_completion_tokens", None)
+    elif case.path == "/v1/responses":
+        _cap(body, max_output_tokens=8)
     elif case.path.startswith("/v1/images/"):
         _cap(body, n=2, steps=4)
     elif _is_drawn(case):
@@ -132,6 +134,12 @@ def _ease(case: schemathesis.Case) -> None:
     if case.path == "/v1/completions":
         body.clear()
         body.update(model=MODELS[0], prompt="The spring", max_tokens=8)
+    if case.path == "/v1/chat/completions":
+        body.clear()
+        body.update(model=MODELS[0], messages=[{"role": "user", "content": "The spring"}], max_tokens=8)
+    if case.path == "/v1/responses":
+        body.clear()
+        body.update(model=MODELS[0], input="The spring", max_output_tokens=8)
     if not _is_drawn(case):
         return
     for name in body.keys() - COMMON:

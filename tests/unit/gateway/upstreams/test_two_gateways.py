@@ -66,6 +66,21 @@ def chat(**fields: Any) -> dict[str, Any]:
     return {"model": "near", "messages": [{"role": "user", "content": "hi"}], **fields}
 
 
+async def test_a_model_of_another_server_answers_the_responses_api_by_chat(pair: Pair) -> None:
+    async with pair.openai() as client:
+        whole = await client.responses.create(model="near", input="hi", instructions="Be brief.")
+        async with client.responses.stream(model="near", input="hi") as stream:
+            streamed = await stream.get_final_response()
+        pair.far.dispatcher.scripts.append(fail_with(Failed.of(ContextTooLong(limit=10, got=20, param="messages"))))
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model="near", input="hi")
+    assert whole.output_text == streamed.output_text == TEXT
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 9
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+    assert {call.task for _, call in pair.far.dispatcher.calls} == {"chat"}
+
+
 async def test_the_official_client_gets_whole_and_streamed_answers_of_both_kinds(pair: Pair) -> None:
     async with pair.openai() as client:
         ask: Any = {"model": "near", "messages": [{"role": "user", "content": "hi"}], "n": 2}
