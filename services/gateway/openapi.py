@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from services.gateway.responses import form_name
+from services.gateway.answer_docs import form_name
 from shared.schemas.audio import (
     AudioCompletedEvent,
     AudioDeltaEvent,

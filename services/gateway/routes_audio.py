@@ -6,9 +6,9 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
+from services.gateway.answer_docs import call_responses, file_responses, json_body
 from services.gateway.audio_wire import AudioCounts, Shelf, SoundEvents, SpeechEvents, SpeechFile, file_framing
 from services.gateway.calls import Desk, answered_by, json_answer
-from services.gateway.responses import call_responses, file_responses, json_body
 from services.gateway.state import GatewayState
 from shared.schemas.audio import (
     AudioCompletedEvent,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 
+from services.gateway.answer_docs import call_responses, json_body, path_parameter, read_responses
 from services.gateway.batches.book import BATCH_ID, BatchBook
 from services.gateway.calls import Desk
 from services.gateway.queries import query_parameters, read_query
 from services.gateway.record import record_of
-from services.gateway.responses import call_responses, json_body, path_parameter, read_responses
 from services.gateway.state import GatewayState
 from services.gateway.store_guard import needing_store
 from shared.errors import NotFound

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
+from services.gateway.answer_docs import call_responses, path_parameter, read_responses
 from services.gateway.blobs import BlobMissing
 from services.gateway.files import FILE_ID, File, Files
 from services.gateway.forms import FORM
 from services.gateway.queries import query_parameters, read_query
 from services.gateway.record import record_of
-from services.gateway.responses import call_responses, path_parameter, read_responses
 from services.gateway.state import GatewayState
 from services.gateway.store_guard import needing_store
 from services.gateway.uploads import begin_upload, nested, read_upload

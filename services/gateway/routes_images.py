@@ -6,9 +6,9 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
+from services.gateway.answer_docs import call_responses, form_or_json_body, json_body
 from services.gateway.calls import Desk, answered_by, json_answer
 from services.gateway.image_wire import Gallery, ImageCounts, ImageEnvelope, ImageStream
-from services.gateway.responses import call_responses, form_or_json_body, json_body
 from services.gateway.state import GatewayState
 from shared.schemas.image_results import CompletedImageEvent, Images, Interpolation, PartialImageEvent
 from shared.schemas.images import (

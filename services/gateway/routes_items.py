@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from services.gateway.answer_docs import json_body, list_responses
 from services.gateway.calls import Desk, answered_by, json_answer
 from services.gateway.items_wire import ItemCounts, ItemSheet, ItemStream, ListEnvelope
-from services.gateway.responses import json_body, list_responses
 from services.gateway.state import GatewayState
 from services.gateway.stream_writer import NDJSON
 from shared.schemas.embeddings import Embedding, EmbeddingRequest, Embeddings

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
 
+from services.gateway.answer_docs import path_parameter, read_responses
 from services.gateway.board import BEST_FIRST
 from services.gateway.cards import read_card
 from services.gateway.record import record_of
-from services.gateway.responses import path_parameter, read_responses
 from services.gateway.routing import Fork, Route
 from services.gateway.state import GatewayState
 from shared.errors import ModelNotFound

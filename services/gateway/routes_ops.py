@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from services.gateway.answer_docs import open_responses, read_responses
 from services.gateway.dispatcher import ReplicaLost
 from services.gateway.record import record_of
-from services.gateway.responses import open_responses, read_responses
 from services.gateway.routing import RoutingTable
 from services.gateway.state import GatewayState
 from shared.config.base import ServiceConfig, ServiceEntry

@@ -9,8 +9,8 @@ from dataclasses import replace
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.answer_docs import event_responses, json_body
 from services.gateway.calls import Desk, answered_by, json_answer
-from services.gateway.responses import event_responses, json_body
 from services.gateway.responses_chat import FieldNames, as_chat
 from services.gateway.responses_output import Output
 from services.gateway.responses_wire import Draft, ResponseStream, response

@@ -9,10 +9,10 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from services.gateway.answer_docs import call_responses, json_body
 from services.gateway.calls import Desk, answered_by, json_answer
 from services.gateway.chat_wire import ChatStream, Envelope, chat_completion
 from services.gateway.completion_wire import CompletionStream, completion
-from services.gateway.responses import call_responses, json_body
 from services.gateway.state import GatewayState
 from services.gateway.text_wire import TokenCounts
 from shared.events import RowEvent, TokenIds

@@ -10,9 +10,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from services.gateway.answer_docs import read_responses
 from services.gateway.queries import query_parameters, read_query
 from services.gateway.record import record_of
-from services.gateway.responses import read_responses
 from services.gateway.state import GatewayState
 from services.gateway.store.usage_rows import COUNTED, UsageRow, merged
 from services.gateway.store_guard import needing_store

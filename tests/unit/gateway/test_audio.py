@@ -12,8 +12,8 @@ import httpx
 import openai
 import pytest
 
+from services.gateway.answer_docs import AUDIO_TYPES
 from services.gateway.audio_wire import MEDIA_TYPES
-from services.gateway.responses import AUDIO_TYPES
 from shared.errors import Overloaded
 from shared.events import Accepted, AudioFormat, Failed, Finished, RowEvent
 from shared.schemas.audio import (
