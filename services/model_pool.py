@@ -270,7 +270,7 @@ class ModelPool:
 
 
 def _weight_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for kind in ("*.safetensors", "*.onnx") for path in folder.glob(kind))
 
 
 class _Collector:

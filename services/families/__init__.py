@@ -27,6 +27,7 @@ FAMILIES: Mapping[str, str] = {
     "recurrent": "services.families.recurrent.family:load",
     "transformer": "services.families.transformer.family:load",
     "vae": "services.families.vae.family:load",
+    "vits": "services.families.vits.family:load",
 }
 
 

@@ -1,4 +1,7 @@
-"""Owns what a folder of weights may hold: safetensors, no pickle, no remote code. Never reads a tensor."""
+"""Owns what a folder of weights may hold: safetensors or voices, no pickle, no remote code. Never reads a tensor.
+
+A voice is an ONNX graph, NAME.onnx, with its configuration beside it, NAME.onnx.json.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,13 @@ INDEX = "model_index.json"  # of a diffusers checkpoint: which part is of which 
 _CONFIGS = ("config.json", INDEX)
 _LIBRARIES = frozenset({"diffusers", "transformers"})
 _NEVER_LOADED = frozenset({"safety_checker", "text_encoder_3", "tokenizer_3"})  # parts that nothing here reads
+_GRAPH = ".onnx"
 _HALF = re.compile(r"\.fp16(?=[.-])")  # a second copy of the weights
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 
 
 def wanted(name: str) -> bool:
-    """Whether a file is fetched at all: weights as safetensors, configuration, tokenizer, licence."""
+    """Whether a file that is no voice is fetched: weights as safetensors, configuration, tokenizer, licence."""
     base = PurePosixPath(name).name
     return any(PurePosixPath(base).match(pattern) for pattern in WANTED)
 
@@ -42,11 +46,20 @@ def needed(names: Iterable[str], parts: Set[str] | None) -> list[str]:
     """Of a checkpoint's files, those to fetch: what is `wanted`, and not twice in two precisions.
 
     `parts` are those of its model_index.json, None if it has none: of other folders, and of weights beside the index,
-    nothing is read.
+    nothing is read. A graph that is no voice is a copy of the weights for another program.
     """
-    listed = [name for name in names if wanted(name) and (parts is None or _is_read(PurePosixPath(name), parts))]
+    every = list(names)
+    voices = voices_of(every)
+    chosen = [name for name in every if wanted(name) or name in voices]
+    listed = [name for name in chosen if parts is None or _is_read(PurePosixPath(name), parts)]
     full = {_SHARD.sub("", name) for name in listed if not _HALF.search(name)}
     return [name for name in listed if not _HALF.search(name) or _SHARD.sub("", _HALF.sub("", name)) not in full]
+
+
+def voices_of(names: Iterable[str]) -> set[str]:
+    """Those graphs that have their configuration beside them."""
+    every = set(names)
+    return {name for name in every if name.endswith(_GRAPH) and f"{name}.json" in every}
 
 
 def _is_read(path: PurePosixPath, parts: Set[str]) -> bool:
@@ -60,10 +73,12 @@ def check_names(names: Iterable[str], where: str, parts: Set[str] | None) -> Non
     """
     listed = list(names)
     read = [name for name in listed if parts is None or _is_read(PurePosixPath(name), parts)]
+    if parts is None and voices_of(read):
+        return
     suffixes = {PurePosixPath(name).suffix for name in read}
     if ".safetensors" not in suffixes:
         _refuse_pickles(suffixes, where)
-        raise SourceNotFound(f"{where} has no *.safetensors file")
+        raise SourceNotFound(f"{where} has no *.safetensors file, and no *{_GRAPH} with *{_GRAPH}.json beside it")
     if not any(config in listed for config in _CONFIGS):
         raise SourceNotFound(f"{where} has no {' or '.join(_CONFIGS)}")
     for part in sorted(parts or ()):

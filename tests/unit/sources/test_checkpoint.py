@@ -174,3 +174,14 @@ def test_a_link_to_a_folder_is_refused_as_what_is_behind_it_is_not_hashed(tmp_pa
     (folder / "unet").symlink_to(elsewhere)
     with pytest.raises(IntegrityError, match="symbolic link"):
         check_folder(folder)
+
+
+def test_a_voice_is_a_graph_with_its_configuration_beside_it(tmp_path: Path) -> None:
+    assert resolved(tmp_path / "voice", {"a.onnx": b"x", "a.onnx.json": b"{}"}) == tmp_path / "voice"
+    with pytest.raises(SourceNotFound, match=r"no \*\.onnx with \*\.onnx\.json beside it"):
+        resolved(tmp_path / "graph", {"a.onnx": b"x", "config.json": b"{}"})
+
+
+def test_a_graph_that_is_a_copy_of_the_weights_is_not_fetched() -> None:
+    names = ["config.json", "model.safetensors", "onnx/model.onnx", "en/voice.onnx", "en/voice.onnx.json"]
+    assert needed(names, None) == ["config.json", "model.safetensors", "en/voice.onnx", "en/voice.onnx.json"]
