@@ -39,7 +39,7 @@ test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of e
 	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy tests/images $(PARALLEL) -m "not slow and not cluster" $(COVERED:%=--ignore=%)
 	$(BIN)/python -m pytest tests/integration -m "not slow"
 
-test-services: $(VENV)/.dev  ## run the tests with real Redis, PostgreSQL and promtool, which tests/services/install installs
+test-services: $(VENV)/.dev  ## run the tests with real Redis, PostgreSQL, promtool and espeak-ng, which tests/services/install installs
 	$(BIN)/python -m pytest tests/services -m "not slow"
 
 test-browser: $(VENV)/.dev  ## drive the pages of the embedded fleet by Chromium, which tests/browser/install installs
