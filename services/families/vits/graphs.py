@@ -84,7 +84,11 @@ class _Graph:
         self._giver = {name: node for node in self.nodes for name in node.output}
         if any(node.domain not in ("", "ai.onnx") for node in self.nodes):
             raise _unsupported("it has operators that are not ONNX's own")
-        if any(each.data_location == TensorProto.EXTERNAL for each in self._constants.values()):
+        attributes = [each for node in self.nodes for each in node.attribute]
+        if any(each.HasField("g") or each.graphs for each in attributes):
+            raise _unsupported("it has graphs within its graph")
+        tensors = [*self._constants.values(), *(each.t for each in attributes)]
+        if any(each.data_location == TensorProto.EXTERNAL for each in tensors):
             raise _unsupported("some of its weights are in other files")
 
     def before(self, names: Iterable[str], stop: Set[str] = frozenset()) -> set[str]:

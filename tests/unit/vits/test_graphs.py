@@ -78,6 +78,23 @@ def test_weights_in_other_files_are_refused_before_any_is_opened(tmp_path: Path)
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="more.bin", size_threshold=0)
     with pytest.raises(UnsupportedModel, match="in other files"):
         cut(path)
+    model = make_voice()
+    constant = onnx.helper.make_node("Constant", [], ["more"], value=onnx.numpy_helper.from_array(np.ones(1), "more"))
+    constant.attribute[0].t.data_location = onnx.TensorProto.EXTERNAL
+    model.graph.node.append(constant)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UnsupportedModel, match="in other files"):
+        cut(path)
+
+
+def test_a_graph_within_the_graph_is_refused(tmp_path: Path) -> None:
+    path = write_voice(tmp_path)
+    model = onnx.load(path)
+    branch = onnx.helper.make_graph([], "branch", [], [])
+    model.graph.node.append(onnx.helper.make_node("If", ["mask"], ["any"], then_branch=branch, else_branch=branch))
+    onnx.save(model, path)
+    with pytest.raises(UnsupportedModel, match="graphs within its graph"):
+        cut(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"], ids=["empty", "text"])
