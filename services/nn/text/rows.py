@@ -126,7 +126,8 @@ class RowText:
         earlier: Sequence[Spoken] = (),
     ) -> Spoken:
         """Add the token to the row's answer, behind the `earlier` ones of the same step, whose chunk it takes over. An
-        end token is counted, but is no text and has no log-probability. A token that makes an answer of a form whole
+        end token is counted, but is no text. It has a log-probability where the answer begins with its prompt, as who
+        scores prompts expects: an entry for each token that was made. A token that makes an answer of a form whole
         ends it, and is text.
 
         Of a row that is to make no token, the answer is its prompt: the token is not heeded.
@@ -144,7 +145,7 @@ class RowText:
             new += self._detokenizer.flush(state)
         characters = before.characters + len(new)
         entries = before.logprobs
-        if logprob is not None and not ended:
+        if logprob is not None and (params.echo is not None or not ended):
             start = len(params.echo or "") + before.characters
             entries = (*entries, (characters, logprob._replace(offset=start)))
 

@@ -268,6 +268,17 @@ def test_each_logprob_says_where_its_token_stands_in_the_text(llama: Loaded) -> 
             assert answer.text[start:end] == whole
 
 
+def test_an_end_token_has_a_logprob_behind_an_echo_as_who_scores_prompts_counts_on(llama: Loaded) -> None:
+    # lm-evaluation-harness asks for one token more than it scores, and cuts off the last entry.
+    (end,) = llama.sampler._text.eos
+    asked = {"prompt": [10, 11, 12], "max_tokens": 1, "logprobs": 1, "logit_bias": {str(end): 100.0}}
+    echoed = run(llama, echo=True, **asked)
+    assert [entry.token_id for entry in echoed.logprobs] == [10, 11, 12, end]
+    assert echoed.finish is FinishReason.STOP
+    assert [entry.offset for entry in echoed.logprobs][-1] == len(echoed.text)
+    assert run(llama, **asked).logprobs == [], "alone it is no text, and has no entry"
+
+
 def test_logprobs_of_a_stop_string_do_not_show_it(llama: Loaded) -> None:
     whole = run(llama, max_tokens=40, ignore_eos=True)
     stop = whole.text[10:18]
