@@ -21,13 +21,15 @@ PUSH ?=
 COVERED := tests/unit/engine tests/unit/gateway tests/unit/replica tests/contract/test_fake.py
 # Tests that start no fleet share the cores.
 PARALLEL := --numprocesses logical --maxprocesses 4
+# The extra vllm asks for older versions of what others ask for newer ones of: it is locked by loadtests.peers.setup.
+LOCKED_EXTRAS := loadtest s3 tracing train
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The lock pins everything but torch and what only its CUDA build needs: both builds satisfy it.
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: help image run test test-browser test-cluster test-services test-slow check format bench lock clean
+.PHONY: help image run test test-browser test-cluster test-services test-slow test-vllm check format bench lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -46,7 +48,11 @@ test-browser: $(VENV)/.dev  ## drive the pages of the embedded fleet by Chromium
 	$(BIN)/python -m pytest tests/browser
 
 test-slow: $(VENV)/.dev  ## run the tests that take more than a minute each
-	$(BIN)/python -m pytest -m "slow and not services and not browser and not cluster" --timeout 1800
+	$(BIN)/python -m pytest -m "slow and not services and not browser and not cluster and not vllm" --timeout 1800
+
+test-vllm: $(VENV)/.dev  ## run a fleet whose model vLLM runs, its build for CPUs, in an environment of its own (3 GB)
+	$(BIN)/python -m loadtests.peers.setup castalia-vllm
+	$$($(BIN)/python -m loadtests.peers.setup --python castalia-vllm) -m pytest tests/vllm --timeout 900
 
 test-cluster: $(VENV)/.dev  ## run the chart on nodes that are namespaces of this machine, and images, as root: CLUSTER_ARGS=
 	$(BIN)/python -m pytest tests/images -m cluster --timeout 3600
@@ -78,7 +84,7 @@ image:  ## build the container image: VARIANT= cpu or cuda, ENGINE=, IMAGE=, TAG
 lock: $(VENV)/.dev  ## resolve requirements/*.txt again from pyproject.toml
 	$(BIN)/uv pip compile -q pyproject.toml --extra tracing --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 		--custom-compile-command "make lock" $(UNLOCKED:%=--no-emit-package %) -o requirements/base.txt
-	$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --constraint requirements/base.txt --universal \
+	$(BIN)/uv pip compile -q pyproject.toml $(LOCKED_EXTRAS:%=--extra %) --group dev --constraint requirements/base.txt --universal \
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --custom-compile-command "make lock" \
 		$(UNLOCKED:%=--no-emit-package %) -o requirements/dev.txt
 	printf 'cyclonedx-bom\nhatchling\nuv\n' | $(BIN)/uv pip compile -q - --constraint requirements/dev.txt --universal \

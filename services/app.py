@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from services.sources.licences import LicenceRow, read_licences
-from shared.config.base import ConfigModel, Resources
+from shared.config.base import ConfigModel
 from shared.config.models import FleetConfig, HostedService
 from shared.config.settings import Settings
 
@@ -112,7 +112,8 @@ def _model_application(service: HostedService, fleet: FleetConfig, settings: Set
                 "request_router_config": {"request_router_class": REQUEST_ROUTER},
                 **_replicas(service),
                 "max_surge_percent": service.replicas.surge_percent,
-                "ray_actor_options": _actor_options(service.resources, fleet),
+                "ray_actor_options": _actor_options(service, fleet),
+                **_placement(service),
                 **_lifecycle(settings),
             }
         ],
@@ -174,17 +175,38 @@ def _replicas(service: HostedService) -> dict[str, Any]:
     }
 
 
-def _actor_options(resources: Resources, fleet: FleetConfig) -> dict[str, Any]:
+def _actor_options(service: HostedService, fleet: FleetConfig) -> dict[str, Any]:
+    resources = service.resources
     options: dict[str, Any] = {
         "num_cpus": resources.num_cpus,
-        "num_gpus": resources.device_share,
+        "num_gpus": 0 if service.devices > 1 else resources.device_share,
         "memory": int(resources.memory),
     }
+    if service.devices > 1:
+        return options  # the replica goes where its devices are
     if resources.accelerator is not None:
         selector = {"label_selector": {ACCELERATOR_LABEL: resources.accelerator}}
         # The same again: without it Ray Serve imports the application on such a node, and starts one for that alone.
         return {**options, **selector, "fallback_strategy": [selector]}
     return {**options, **_off_devices(fleet)} if resources.device_share == 0 else options
+
+
+def _placement(service: HostedService) -> dict[str, Any]:
+    """The devices of a model that is spread over several, all on one machine: a bundle each, the replica in the first.
+
+    The replica takes no device there: whoever computes does, in each bundle.
+    """
+    if service.devices == 1:
+        return {}
+    resources = service.resources
+    first = {"CPU": resources.num_cpus, "memory": int(resources.memory), "GPU": 1}
+    placed: dict[str, Any] = {
+        "placement_group_bundles": [first, *({"GPU": 1} for _ in range(service.devices - 1))],
+        "placement_group_strategy": "STRICT_PACK",
+    }
+    if resources.accelerator is not None:
+        placed["placement_group_bundle_label_selector"] = [{ACCELERATOR_LABEL: resources.accelerator}]
+    return placed
 
 
 def _off_devices(fleet: FleetConfig) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def ray_environment(settings: Settings, ports: Ports, folder: Path) -> dict[str,
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        # What a replica has started ends with it, however it ends: a process that is left would hold its device.
+        "RAY_process_group_cleanup_enabled": "1",
         # Off Linux this is Ray's default. It makes every server of Ray's core listen on 127.0.0.1 alone.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": _flag(settings.haproxy),

@@ -175,3 +175,8 @@ class ServiceConfig(ServiceEntry):
     @property
     def is_kept(self) -> bool:
         return self.replicas.min > 0
+
+    @property
+    def devices(self) -> int:
+        """How many devices of one machine a replica's model is spread over: over 1, each is placed for itself."""
+        return 1

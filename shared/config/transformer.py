@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ByteSize, Discriminator, Field, Tag
+from pydantic import BaseModel, ByteSize, Discriminator, Field, Tag, model_validator
 
+from shared.config.accelerators import DEVICE_MEMORY
 from shared.config.base import ModelConfig, ServiceConfig
 from shared.config.text import (
     SPECIAL_TOKENS,
@@ -61,6 +62,63 @@ class TransformerModel(ModelConfig):
     def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
         """As `text_bound`."""
         return text_bound(body, limits.get("context_length", self.context_length or USUAL_CONTEXT))
+
+
+class VllmModel(ModelConfig):
+    """A decoder-only causal language model that vLLM runs, in processes of its own beside the replica.
+
+    `cache_memory` bounds keys and values on each of its devices; `max_batch_size` is vLLM's max_num_seqs.
+    """
+
+    TASKS: ClassVar = TransformerModel.TASKS
+    MODALITIES: ClassVar = TransformerModel.MODALITIES
+
+    engine: Literal["vllm"]
+    kind: Literal["decoder"] = "decoder"
+    context_length: int | None = Field(default=None, ge=16, description="None: the model's own, at most 2048")
+    tensor_parallel: int = Field(
+        default=1, ge=1, le=64, description="devices that the model is spread over; the service's num_gpus is as many"
+    )
+    gpu_memory_utilization: float = Field(
+        default=0.9, gt=0, le=1, description="the part of each device that weights, cache and activations take"
+    )
+    cache_memory: ByteSize | None = Field(
+        default=None,
+        gt=0,
+        description="None: what gpu_memory_utilization leaves beside the weights; on a CPU 1GiB",
+    )
+    quantization: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9_-]{1,40}$",
+        description="vLLM's name of a method: fp8, awq, gptq ...; None: as the checkpoint says",
+    )
+    enforce_eager: bool = Field(
+        default=False, description="neither compile nor capture graphs: starts sooner, and runs slower on devices"
+    )
+    prefill_tokens: int | None = Field(
+        default=None, ge=1, description="the most tokens that one step reads and makes of all rows; None: vLLM's own"
+    )
+    prefix_cache: bool = Field(default=True, description="read a beginning that a tenant's prompts share once")
+    silence_s: float = Field(
+        default=300, gt=0, description="rows run and vLLM says nothing of any for so long: the replica is unhealthy"
+    )
+    sampling: SamplingDefaults = SamplingDefaults()
+    conversation: Literal["eos", "none"] | None = Field(default=None, description="as of a decoder of our own")
+
+    @property
+    def does(self) -> tuple[str, ...]:
+        """As of `TransformerModel`."""
+        return tuple(task for task in self.TASKS if task != "chat" or self.conversation != "none")
+
+    def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
+        """As `text_bound`."""
+        return text_bound(body, limits.get("context_length", self.context_length or USUAL_CONTEXT))
+
+    @model_validator(mode="after")
+    def _spread_over_devices(self) -> VllmModel:
+        if self.tensor_parallel > 1 and self.device != "cuda":
+            raise ValueError(f"tensor_parallel ({self.tensor_parallel}) needs device: cuda")
+        return self
 
 
 class EncoderDecoderModel(ModelConfig):
@@ -151,14 +209,15 @@ class EmbeddingModel(ModelConfig):
         return float(sum(min(context, size) for size in sizes))
 
 
-AnyTransformer = TransformerModel | EncoderDecoderModel | MaskedModel | EmbeddingModel
+AnyTransformer = TransformerModel | VllmModel | EncoderDecoderModel | MaskedModel | EmbeddingModel
 
 
 def _kind(entry: Any) -> str:
-    """Of an entry, as written or as checked. One that says nothing is a decoder."""
+    """Of an entry, as written or as checked. One that says nothing is a decoder, which an `engine` may run."""
     if isinstance(entry, Mapping):
-        return str(cast("Mapping[str, object]", entry).get("kind", "decoder"))
-    return str(getattr(entry, "kind", "decoder"))
+        said = cast("Mapping[str, object]", entry)
+        return "vllm" if said.get("engine") == "vllm" else str(said.get("kind", "decoder"))
+    return str(getattr(entry, "engine", None) or getattr(entry, "kind", "decoder"))
 
 
 class TransformerService(ServiceConfig):
@@ -166,6 +225,7 @@ class TransformerService(ServiceConfig):
     models: tuple[
         Annotated[
             Annotated[TransformerModel, Tag("decoder")]
+            | Annotated[VllmModel, Tag("vllm")]
             | Annotated[EncoderDecoderModel, Tag("encoder_decoder")]
             | Annotated[MaskedModel, Tag("masked")]
             | Annotated[EmbeddingModel, Tag("embedding")],
@@ -177,3 +237,34 @@ class TransformerService(ServiceConfig):
         ],
         ...,
     ] = Field(min_length=1)
+
+    @property
+    def devices(self) -> int:
+        """Of the model that vLLM spreads, else as of every service."""
+        return max(model.tensor_parallel if isinstance(model, VllmModel) else 1 for model in self.models)
+
+    @model_validator(mode="after")
+    def _vllm_has_the_service_to_itself(self) -> TransformerService:
+        found = next((model for model in self.models if isinstance(model, VllmModel)), None)
+        if found is None:
+            return self
+        if len(self.models) > 1:
+            raise ValueError(f"vLLM takes its devices for itself: {found.id} must be its service's only model")
+        self._check_devices(found)
+        return self
+
+    def _check_devices(self, model: VllmModel) -> None:
+        given = self.resources
+        if model.tensor_parallel > 1 and given.num_gpus != model.tensor_parallel:
+            raise ValueError(
+                f"tensor_parallel ({model.tensor_parallel}) needs as many num_gpus, not {given.num_gpus:g}"
+            )
+        if given.gpu_memory is None or given.accelerator is None:
+            return
+        takes = int(model.gpu_memory_utilization * DEVICE_MEMORY[given.accelerator])
+        if takes > given.gpu_memory:
+            part = given.gpu_memory / DEVICE_MEMORY[given.accelerator]
+            raise ValueError(
+                f"gpu_memory_utilization ({model.gpu_memory_utilization:g}) is over the part of a device that "
+                f"gpu_memory is ({part:.3g})"
+            )

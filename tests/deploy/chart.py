@@ -15,8 +15,8 @@ from deploy.helm import run
 
 CHART = Path(__file__).parents[2] / "deploy" / "chart" / "castalia"
 SCENARIOS = {"default": CHART / "values.yaml", **{path.stem: path for path in sorted((CHART / "ci").glob("*.yaml"))}}
-MINIMAL, MIXED, GPU, HA, AIRGAPPED, DEV = (
-    SCENARIOS[f"{name}-values"] for name in ("cpu-minimal", "mixed", "gpu", "ha", "airgapped", "dev")
+MINIMAL, MIXED, GPU, HA, AIRGAPPED, DEV, VLLM = (
+    SCENARIOS[f"{name}-values"] for name in ("cpu-minimal", "mixed", "gpu", "ha", "airgapped", "dev", "vllm")
 )
 scenarios = pytest.mark.parametrize("values", SCENARIOS.values(), ids=SCENARIOS.keys())
 # A fleet that listens on Ray's own ports, as the operator labels and names them.

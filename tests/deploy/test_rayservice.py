@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from pydantic import ByteSize, TypeAdapter
 
-from tests.deploy.chart import DEV, GPU, HA, MIXED, SCENARIOS, Chart, scenarios
+from tests.deploy.chart import DEV, GPU, HA, MIXED, SCENARIOS, VLLM, Chart, Refused, scenarios
 
 BYTES = TypeAdapter(ByteSize)
 CRD_DIR = os.environ.get("CASTALIA_CRD_DIR")
@@ -117,6 +117,22 @@ def test_a_replica_asks_for_the_label_that_its_group_has(chart: Chart) -> None:
     assert 0.8 < options["chat"]["num_gpus"] < 0.83, "18 GiB of the 22,500 MiB of an L4"
     assert options["embeddings"]["num_gpus"] == 0
     assert options["embeddings"]["label_selector"] == {"ray.io/accelerator-type": "!in(L4)"}, "it keeps a GPU node up"
+
+
+def test_a_model_that_is_spread_asks_for_as_many_devices_as_a_node_of_its_group_has(chart: Chart) -> None:
+    large, small, _ = (app["deployments"][0] for app in chart.serve_config(VLLM)["applications"])
+    group = groups(chart, VLLM)["h100"]
+    container = group["template"]["spec"]["containers"][0]
+    assert str(len(large["placement_group_bundles"])) == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert large["placement_group_bundle_label_selector"] == [group["labels"]]
+    assert large["placement_group_strategy"] == "STRICT_PACK"
+    assert (large["ray_actor_options"]["num_gpus"], small["ray_actor_options"]["num_gpus"]) == (0, 1)
+    assert "placement_group_bundles" not in small
+
+
+def test_a_node_with_fewer_devices_than_a_model_is_spread_over_is_no_room_for_it(chart: Chart) -> None:
+    with pytest.raises(Refused, match=r"service \"chat-large\": no group has room .* 4 GPUs"):
+        chart.serve_config(VLLM, "gpuGroups[0].gpus=2")
 
 
 def test_without_an_autoscaler_groups_keep_their_size(chart: Chart) -> None:

@@ -63,9 +63,9 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
         pretrained = read_config(folder, config.kind)
         check_causal(pretrained)
         dtype, device = DTYPES[config.dtype], torch.device(config.device)
-        context = _served_context(config, pretrained)
+        context = served_context(config.context_length, pretrained)
         with ThreadPoolExecutor(1) as beside:  # reading weights is the disk's work, reading a tokenizer Python's
-            reading = beside.submit(_read_tokenizer, folder)
+            reading = beside.submit(read_tokenizer, folder)
             model = load_model(folder, pretrained, dtype=dtype, device=device)
             tokenizer, vocabulary = reading.result()
         log.info("weights_read", model=config.id)
@@ -79,7 +79,7 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
     return _assemble(config, model, tokenizer, vocabulary, budget, context, speculation)
 
 
-def _read_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, Vocabulary]:
+def read_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, Vocabulary]:
     tokenizer = cast(
         PreTrainedTokenizerBase,
         AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
@@ -87,9 +87,9 @@ def _read_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, Vocabulary]:
     return tokenizer, Vocabulary(tokenizer)
 
 
-def _served_context(config: TransformerModel, pretrained: PreTrainedConfig) -> int:
+def served_context(wanted: int | None, pretrained: PreTrainedConfig) -> int:
     own = own_context(pretrained)
-    return min(config.context_length or USUAL_CONTEXT, own)
+    return min(wanted or USUAL_CONTEXT, own)
 
 
 def _assemble(
@@ -102,7 +102,7 @@ def _assemble(
     speculation: Speculation | None,
 ) -> LoadedModel:
     width = embedding_rows(model)
-    encoder = _conversation(config, model.config, tokenizer, vocabulary)
+    encoder = conversation(config.conversation, model.config, tokenizer, vocabulary)
     limits = _text_limits(config, budget, context, width)
     cache = SlotCache(budget, model.dtype, model.device)
     forward = SlotForward(cast(CausalLM, model), cache, keeps_logits=keeps_logits(model), dtype=model.dtype)
@@ -118,7 +118,7 @@ def _assemble(
     log.info("model_loaded", model=config.id, context=limits.context, eos=sorted(eos), memory_mb=memory >> 20)
     return LoadedModel(
         sampler=sampler,
-        tasks=_tasks(config, generation, encoder),
+        tasks=decoder_tasks(config.id, generation, encoder),
         memory=memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
         revision=config.revision,
@@ -133,21 +133,21 @@ def _text_limits(config: TransformerModel, budget: CacheBudget, context: int, wi
     return TextLimits(min(context, longest), bound, width, config.prefill_tokens)
 
 
-def _tasks(
-    config: TransformerModel, generation: Generation, encoder: Conversation | None
+def decoder_tasks(
+    model: str, generation: Generation, encoder: Conversation | None
 ) -> Mapping[str, Task[Any, Any, Any, Any]]:
     """Every task that the model does: chat needs a chat template."""
     vocabulary, limits = generation.vocabulary, generation.limits
     tasks: dict[str, Task[Any, Any, Any, Any]] = {
         "completion": CompletionTask(generation),
-        "tokenize": TokenizeTask(vocabulary, limits, encoder, config.id),
+        "tokenize": TokenizeTask(vocabulary, limits, encoder, model),
         "detokenize": DetokenizeTask(vocabulary, limits),
     }
     return tasks if encoder is None else {"chat": ChatTask(generation, encoder), **tasks}
 
 
-def _conversation(
-    config: TransformerModel, shape: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
+def conversation(
+    wanted: str | None, shape: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> Conversation | None:
     """How messages become a prompt: by the template, or joined by the end token, or not at all, as the entry may say.
 
@@ -155,9 +155,9 @@ def _conversation(
     `conversational` among its task_specific_params: DialoGPT (arXiv:1911.00536) has, and was trained so.
     """
     purposes: dict[str, Any] = getattr(shape, "task_specific_params", None) or {}
-    if config.conversation is None and tokenizer.chat_template is not None:
+    if wanted is None and tokenizer.chat_template is not None:
         return ChatEncoder(tokenizer, vocabulary)
-    if config.conversation == "none" or (config.conversation is None and "conversational" not in purposes):
+    if wanted == "none" or (wanted is None and "conversational" not in purposes):
         return None
     end = tokenizer.eos_token_id
     if not isinstance(end, int):

@@ -8,12 +8,14 @@ from services.families import LoadedModel
 from services.families.transformer.decoder import load_decoder
 from services.families.transformer.encoder.family import load_embedding, load_masked
 from services.families.transformer.encoder_decoder.family import load_encoder_decoder
+from services.families.transformer.vllm.family import load_vllm
 from shared.config.transformer import (
     AnyTransformer,
     EmbeddingModel,
     EncoderDecoderModel,
     MaskedModel,
     TransformerModel,
+    VllmModel,
 )
 
 
@@ -26,6 +28,8 @@ def load(config: AnyTransformer, folder: Path) -> LoadedModel:
     match config:
         case TransformerModel():
             return load_decoder(config, folder)
+        case VllmModel():
+            return load_vllm(config, folder)
         case EncoderDecoderModel():
             return load_encoder_decoder(config, folder)
         case MaskedModel():

@@ -76,12 +76,16 @@ def embedding_rows(model: PreTrainedModel) -> int:
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_of_turn: int | None) -> frozenset[int]:
     """Every id that ends an answer: the model's, the tokenizer's, and what a chat's turns end with."""
-    named = [
+    return ids_of(
         getattr(model.generation_config, "eos_token_id", None),
         model.config.eos_token_id,
         tokenizer.eos_token_id,
         end_of_turn,
-    ]
+    )
+
+
+def ids_of(*named: object) -> frozenset[int]:
+    """All ids of what names one, some or none."""
     ids: set[int] = set()
     for value in named:
         ids.update(cast("list[int]", value) if isinstance(value, list) else [] if value is None else [cast(int, value)])

@@ -32,14 +32,15 @@ _SERVED = {
 }
 
 
-def read_config(folder: Path, kind: str) -> PreTrainedConfig:
-    """The checkpoint's configuration. Raises UnsupportedModel for a shape unlike `kind`, or quantised weights."""
+def read_config(folder: Path, kind: str, *, quantised: bool = False) -> PreTrainedConfig:
+    """The checkpoint's configuration. Raises UnsupportedModel for a shape unlike `kind`, or for quantised weights where
+    they are not taken."""
     config = cast(PreTrainedConfig, AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     name = architecture(config)
     found = detect(config)
     if found not in _SERVED[kind]:
         raise UnsupportedModel(name, f"it is {_NAMES[found]}; an entry of models.yaml serves it by 'kind: {found}'")
-    if getattr(config, "quantization_config", None) is not None:
+    if not quantised and getattr(config, "quantization_config", None) is not None:
         raise UnsupportedModel(name, "its weights are quantised; convert them to plain safetensors first")
     return config
 

@@ -52,8 +52,8 @@ class Follower:
 class Grammar:
     """A form of answers, compiled for a model. Rows share it, and follow copies of it."""
 
-    def __init__(self, matcher: LLMatcher, ends: int) -> None:
-        self._matcher, self._ends = matcher, ends
+    def __init__(self, matcher: LLMatcher, ends: int, form: AnswerForm) -> None:
+        self._matcher, self._ends, self.form = matcher, ends, form
 
     def follow(self) -> Follower:
         return Follower(self._matcher.deep_copy(), self._ends)
@@ -108,7 +108,7 @@ class Grammars:
         matcher = LLMatcher(self._tokens(), text, log_level=0, limits=limits())
         if not matcher.is_error():
             matcher.compute_bitmask()  # what the first step of every row would do again
-        return said(matcher.get_error()) or Grammar(matcher, self._end_bits)
+        return said(matcher.get_error()) or Grammar(matcher, self._end_bits, form)
 
     def _tokens(self) -> LLTokenizer:
         with self._making:

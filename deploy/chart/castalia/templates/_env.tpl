@@ -17,6 +17,8 @@
 {{- end }}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_DEDUP_LOGS, value: "0"}
+# What a replica has started ends with it, however it ends.
+- {name: RAY_process_group_cleanup_enabled, value: "1"}
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: {{ ternary "1" "0" $settings.haproxy | quote }}}
 - {name: RAY_SERVE_ENABLE_DIRECT_INGRESS, value: {{ ternary "1" "0" $settings.haproxy | quote }}}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: {{ ternary "1" "0" $settings.throughput_optimized | quote }}}

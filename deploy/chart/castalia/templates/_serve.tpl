@@ -27,9 +27,12 @@ applications:
         max_surge_percent: {{ dig "replicas" "surge_percent" 0 . }}
         ray_actor_options:
           num_cpus: {{ dig "resources" "num_cpus" 0.05 . }}
-          num_gpus: {{ include "castalia.deviceShare" . }}
+          {{- $devices := include "castalia.devices" . | int }}
+          num_gpus: {{ if gt $devices 1 }}0{{ else }}{{ include "castalia.deviceShare" . }}{{ end }}
           memory: {{ include "castalia.bytes" (dig "resources" "memory" "2GiB" .) }}
-          {{- if dig "resources" "accelerator" "" . }}
+          {{- if gt $devices 1 }}
+          {{- include "castalia.placement" . | nindent 8 }}
+          {{- else if dig "resources" "accelerator" "" . }}
           label_selector: {ray.io/accelerator-type: {{ .resources.accelerator | quote }}}
           {{- /* The same again: without it Ray Serve imports the application on such a node, and starts one for that alone. */}}
           fallback_strategy: [{label_selector: {ray.io/accelerator-type: {{ .resources.accelerator | quote }}}}]
@@ -61,6 +64,26 @@ applications:
           num_cpus: 0.05
           {{- include "castalia.offDevices" . | nindent 10 }}
         {{- include "castalia.lifecycle" $ | nindent 8 }}
+{{- end -}}
+
+{{/* How many devices a replica's model is spread over: over 1, each is placed for itself, as services.app says. */}}
+{{- define "castalia.devices" -}}
+{{- $most := 1 -}}
+{{- range .models }}{{ $most = max $most (dig "tensor_parallel" 1 . | int) }}{{ end -}}
+{{- $most -}}
+{{- end -}}
+
+{{- define "castalia.placement" -}}
+{{- $devices := include "castalia.devices" . | int -}}
+placement_group_bundles:
+  - {CPU: {{ dig "resources" "num_cpus" 0.05 . }}, memory: {{ include "castalia.bytes" (dig "resources" "memory" "2GiB" .) }}, GPU: 1}
+  {{- range until (sub $devices 1 | int) }}
+  - {GPU: 1}
+  {{- end }}
+placement_group_strategy: STRICT_PACK
+{{- with dig "resources" "accelerator" "" . }}
+placement_group_bundle_label_selector: [{ray.io/accelerator-type: {{ . | quote }}}]
+{{- end }}
 {{- end -}}
 
 {{/* Keeps what needs no device off the nodes that have one: it would keep them from going when they are at rest. */}}
