@@ -1,1 +1,1 @@
-"""Decoders that vLLM runs, in processes of its own beside the replica (ADR 12)."""
+"""Decoders that vLLM runs, in processes of its own beside the replica (ADR 15)."""
