@@ -84,7 +84,7 @@ def serve_config(fleet: FleetConfig, settings: Settings) -> dict[str, Any]:
 
 def _licensed(fleet: FleetConfig, licences: Mapping[str, LicenceRow]) -> FleetConfig:
     def service_with(service: HostedService) -> HostedService:
-        found = {model.id: licences.get(model.source.removeprefix("builtin://")) for model in service.models}
+        found = {model.id: licences.get(model.weights.removeprefix("builtin://")) for model in service.models}
         models = tuple(
             model
             if (row := found[model.id]) is None or "license" in model.model_fields_set

@@ -1,6 +1,7 @@
 """Owns which of a service's models are loaded: loads, leases and evictions. Never sees a request or a tensor.
 
 A model is loaded on a worker thread while its neighbours keep stepping, and handed to the engine between two steps.
+A model that is another one changed by an adapter is loaded upon that one, its base, and is gone before it.
 Loads happen one at a time, so that what they take is counted before the next begins; they wait for room outside that
 turn, since another model may fit meanwhile.
 """
@@ -31,9 +32,12 @@ ROOM_RECHECK_S = 0.5  # that a model is no longer wanted is no event
 
 
 class Registry(Protocol):
-    """The part of the engine that the pool uses. `unregister` raises ModelBusy while the model has rows."""
+    """The part of the engine that the pool uses.
 
-    async def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None: ...
+    `base`: of which model the sampler is. `unregister` raises ModelBusy while the model has rows, or is a base.
+    """
+
+    async def register(self, model: str, sampler: Sampler[Any, Any, Any], *, base: str | None = None) -> None: ...
     async def unregister(self, model: str) -> None: ...
 
 
@@ -76,12 +80,15 @@ class ModelPool:
         """Host exactly this service's models. Atomic, and without effect when nothing changed.
 
         Removed and changed models leave when their leases end; changed ones are loaded again when next asked for.
+        A model changes with its base.
         """
         slots: dict[str, ModelSlot] = {}
-        for config in service.models:
+        for config in sorted(service.models, key=lambda config: config.based_on is not None):
+            base = None if config.based_on is None else slots[config.based_on]
             old = self._slots.get(config.id)
-            same = old is not None and (old.family, old.config) == (service.family, config)
-            slots[config.id] = old if old is not None and same else ModelSlot(service.family, config)
+            same = old is not None and (old.family, old.config, old.base) == (service.family, config, base)
+            slots[config.id] = old if old is not None and same else ModelSlot(service.family, config, base)
+        slots = {config.id: slots[config.id] for config in service.models}
         gone = [slot for model, slot in self._slots.items() if slots.get(model) is not slot]
         if (budget := int(service.resources.memory)) != self._budget:
             for slot in slots.values():
@@ -107,14 +114,13 @@ class ModelPool:
         slot = self._slots.get(model)
         if slot is None:
             raise ModelNotFound(model)
-        slot.users += 1
+        slot.enter()
         try:
             loaded = slot.loaded or await self._load_within(slot, wait_s)
             slot.wanted_until = 0.0
             yield loaded
         finally:
-            slot.users -= 1
-            slot.last_used = self._clock()
+            slot.leave(self._clock())
             self._changed.set()
 
     async def close(self) -> None:
@@ -163,7 +169,7 @@ class ModelPool:
 
     def _verified(self, slot: ModelSlot) -> Path:
         """The folder of its checked weights."""
-        folder = self._resolve(slot.config.source)
+        folder = self._resolve(slot.config.weights)
         log.info("weights of model %s are verified", slot.config.id)
         return folder
 
@@ -177,7 +183,7 @@ class ModelPool:
 
         Without effect if there is no room and nobody wants the model, or if it is no longer hosted.
         """
-        while slot.loaded is None:
+        while slot.loaded is None and await self._is_base_ready(slot):
             async with self._load_turn:
                 if await self._make_room(slot):
                     await self._fill_room(folder, slot)
@@ -186,19 +192,42 @@ class ModelPool:
                 return
             await self._change(ROOM_RECHECK_S)
 
+    async def _is_base_ready(self, slot: ModelSlot) -> bool:
+        """Whether the model's base is loaded, after loading it if need be; True of a model without one.
+
+        False if that had no effect. Raises as `ModelSlot.check_retry` if the base cannot be loaded.
+        """
+        base = slot.base
+        if base is None or base.loaded is not None:
+            return True
+        if not self._hosts(base):
+            return False
+        base.check_retry(self._clock())
+        await asyncio.wait({self._start(base)})
+        base.check_retry(self._clock())
+        return base.loaded is not None
+
     async def _fill_room(self, folder: Path, slot: ModelSlot) -> None:
+        load = self._load_function(slot)
         slot.began_at = self._clock()
         with self._collector.paused():
-            loaded = await asyncio.to_thread(self._loader(slot.family), slot.config, folder)
+            loaded = await asyncio.to_thread(load, slot.config, folder)
         slot.memory = loaded.memory
         if self._hosts(slot) and loaded.memory <= self._free:
-            await self._registry.register(slot.config.id, loaded.sampler)
+            await self._registry.register(slot.config.id, loaded.sampler, base=slot.config.based_on)
             slot.succeed(loaded, self._clock())
             log.info("model %s is ready after %.1f s", slot.config.id, slot.load_s)
             return
         slot.began_at = None
         del loaded
         await asyncio.to_thread(_collect)
+
+    def _load_function(self, slot: ModelSlot) -> Load:
+        if slot.base is None:
+            return self._loader(slot.family)
+        if slot.base.loaded is None or slot.base.loaded.adapt is None:
+            raise TypeError(f"{slot.base.config.id} takes no adapter")
+        return slot.base.loaded.adapt
 
     async def _predecessor_left(self, slot: ModelSlot) -> None:
         """Wait until what served under this id before is gone: an id is registered once."""
@@ -207,24 +236,32 @@ class ModelPool:
 
     async def _make_room(self, slot: ModelSlot) -> bool:
         """Evict until the slot's model has room, if it is wanted and that is enough. Whether it has room now."""
-        while self._hosts(slot):
-            if slot.memory is not None and slot.memory > self._budget:
-                raise ModelTooLarge(f"it needs {slot.memory:,} bytes, and its service has {self._budget:,}")
+        while self._hosts(slot) and (slot.base is None or slot.base.loaded is not None):
+            most = self._budget - (0 if slot.base is None else slot.base.memory or 0)
+            if slot.memory is not None and slot.memory > most:
+                raise ModelTooLarge(f"it needs {slot.memory:,} bytes, and its service has {most:,}")
             now = self._clock()
             expected = slot.expected_memory if slot.is_wanted(now) else self._likely_memory(slot)
-            needed = min(expected, self._budget)
+            needed = min(expected, most)
             if needed <= self._free:
                 return True
-            idle = [other for other in self._slots.values() if other.loaded is not None and not other.is_wanted(now)]
+            idle = [other for other in self._slots.values() if other is not slot.base and self._is_idle(other, now)]
             if not slot.is_wanted(now) or needed > self._free + sum(other.memory or 0 for other in idle):
                 return False
-            await self._evict(min(idle, key=lambda other: other.last_used))
+            bases = {id(other.base) for other in idle}
+            await self._evict(min((each for each in idle if id(each) not in bases), key=lambda each: each.last_used))
         return False
+
+    def _is_idle(self, slot: ModelSlot, now: float) -> bool:
+        """Whether the model is loaded and nobody wants it, nor a model that is loaded upon it."""
+        upon = (other for other in self._slots.values() if other.base is slot and other.loaded is not None)
+        return slot.loaded is not None and not any(each.is_wanted(now) for each in (slot, *upon))
 
     def _likely_memory(self, slot: ModelSlot) -> int:
         """What a load that nobody waits for will take, lest it be in vain: beside weights, as much as a neighbour."""
-        others = [other for other in self._slots.values() if other.loaded is not None and other.weight_bytes]
-        if slot.memory is not None or not others:
+        wholes = [other for other in self._slots.values() if other.loaded is not None and other.base is None]
+        others = [other for other in wholes if other.weight_bytes]
+        if slot.memory is not None or slot.base is not None or not others:
             return slot.expected_memory
         return slot.expected_memory + min((other.memory or 0) - (other.weight_bytes or 0) for other in others)
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from services.families import LoadedModel
-from shared.config.base import ModelConfig
+from shared.config.base import LocalModel
 from shared.errors import ModelLoading, Overloaded
 from shared.reports import ModelState
 
@@ -21,10 +21,14 @@ RETURN_MARGIN_S = 15.0  # `retry-after` is spread: by so much may a client be la
 
 @dataclass(slots=True, eq=False)
 class ModelSlot:
-    """One configured model. Times are on the pool's clock, in seconds; memory is in bytes."""
+    """One configured model. Times are on the pool's clock, in seconds; memory is in bytes.
+
+    `base` is the model that it is loaded upon, if there is one: who uses or wants it uses and wants that, too.
+    """
 
     family: str
-    config: ModelConfig
+    config: LocalModel
+    base: ModelSlot | None = None
     loaded: LoadedModel | None = None
     loading: asyncio.Task[None] | None = None
     users: int = 0  # leases, and those who wait for one
@@ -52,6 +56,19 @@ class ModelSlot:
         """What a load will take: as the last time, else the size on disk (other dtypes and caches differ)."""
         return self.memory if self.memory is not None else self.weight_bytes or 0
 
+    def enter(self) -> None:
+        """Somebody wants to use it."""
+        self.users += 1
+        if self.base is not None:
+            self.base.enter()
+
+    def leave(self, now: float) -> None:
+        """Undo `enter`."""
+        self.users -= 1
+        self.last_used = now
+        if self.base is not None:
+            self.base.leave(now)
+
     def is_wanted(self, now: float) -> bool:
         """Whether somebody uses it, waits for it, or was told to come back for it."""
         return self.users > 0 or now < self.wanted_until
@@ -59,17 +76,26 @@ class ModelSlot:
     def want_back(self, now: float) -> float:
         """Count on a refused caller's return once the load has ended; when that is, in seconds from now."""
         rest_s = self.rest_s(now)
-        self.wanted_until = max(self.wanted_until, now + rest_s + RETURN_MARGIN_S)
+        self._want_until(now + rest_s + RETURN_MARGIN_S)
         return rest_s
 
+    def _want_until(self, until: float) -> None:
+        self.wanted_until = max(self.wanted_until, until)
+        if self.base is not None:
+            self.base._want_until(until)
+
     def rest_s(self, now: float) -> float:
-        """How long the load will go on, predicted, without what it waits for its turn and room; at least a second."""
+        """How long the load will go on, predicted, without what it waits for its turn and room; at least a second.
+
+        Its base's is counted with it.
+        """
         expected = UNKNOWN_LOAD_S
         if self.load_s is not None:
             expected = self.load_s
         elif self.weight_bytes is not None:
             expected = LOAD_START_S + self.weight_bytes / LOAD_BYTES_PER_S
-        return max(1.0, expected - self._elapsed_s(now))
+        before = self.base.rest_s(now) if self.base is not None and self.base.loaded is None else 0.0
+        return before + max(1.0, expected - self._elapsed_s(now))
 
     def _elapsed_s(self, now: float) -> float:
         return 0.0 if self.began_at is None else now - self.began_at

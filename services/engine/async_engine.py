@@ -79,9 +79,9 @@ class AsyncEngine:
         self._idle.clear()
         return submission
 
-    async def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None:
+    async def register(self, model: str, sampler: Sampler[Any, Any, Any], *, base: str | None = None) -> None:
         """Host a model from the next step boundary on. Raises as `Engine.register`, and EngineUnhealthy."""
-        await self._command(partial(self._engine.register, model, sampler))
+        await self._command(partial(self._engine.register, model, sampler, base=base))
 
     async def unregister(self, model: str) -> None:
         """Forget a model between two steps. Raises as `Engine.unregister` (ModelBusy), and EngineUnhealthy."""

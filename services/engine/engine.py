@@ -68,7 +68,7 @@ class Engine:
     @property
     def accounts(self) -> int:
         """How many tenants' fair-share accounts are held; 0 when nothing waits."""
-        return sum(model.order.accounts for model in self._models.values())
+        return sum(order.accounts for order in {id(each.order): each.order for each in self._models.values()}.values())
 
     def stats(self) -> Mapping[str, ModelStats]:
         """Counters of every model that was ever registered, by id. Safe from any thread."""
@@ -82,19 +82,25 @@ class Engine:
         """QueueFull if the tenant has too much waiting to add this. Safe from any thread."""
         check_room(limit=self.max_waiting_cost, waiting=self.backlog.cost(share), cost=cost)
 
-    def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None:
-        """Host a model. ValueError if the id is taken or the sampler takes no rows."""
+    def register(self, model: str, sampler: Sampler[Any, Any, Any], *, base: str | None = None) -> None:
+        """Host a model. ValueError if the id is taken or the sampler takes no rows.
+
+        With a `base` the sampler is that model's, which is hosted already: rows of both wait in one order and are
+        admitted beside each other, while each has groups and counters of its own. UnknownModel if it is not here.
+        """
         if model in self._models:
             raise ValueError(f"model {model!r} is registered already")
         if sampler.max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1, got {sampler.max_batch_size}")
         counters = self._counters.get(model) or ModelCounters(sampler.max_batch_size)
+        hosted = Model(model, sampler, counters) if base is None else self._model(base).variant(model, counters)
         self._counters = {**self._counters, model: counters}
-        self._models = {**self._models, model: Model(model, sampler, counters)}
+        self._models = {**self._models, model: hosted}
 
     def unregister(self, model: str) -> None:
-        """Forget a model. ModelBusy if it has rows, UnknownModel if it is not here."""
-        if self._model(model).groups:
+        """Forget a model. ModelBusy if it has rows or is the base of another, UnknownModel if it is not here."""
+        hosted = self._model(model)
+        if hosted.has_rows or any(other.base is hosted for other in self._models.values()):
             raise ModelBusy(model)
         self._models = {key: value for key, value in self._models.items() if key != model}
 
@@ -280,7 +286,7 @@ class Engine:
             self._leave_queue(row, served=False)
         group = row.group
         if group.empty:
-            del group.model.groups[group.key]
+            group.model.drop(group)
         group.model.counters.finished(
             reason, ran=row.started_at is not None, cost=row.cost, units=row.units, steps=row.steps, moved=row.moved
         )

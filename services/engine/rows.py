@@ -114,24 +114,40 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """One hosted model: its sampler, its groups by batch key, and the order of its waiting rows."""
+    """One hosted model: its sampler, its groups by batch key, and the order of its waiting rows.
+
+    Models of one sampler, which are variants of one another, have one order, and know each other's groups.
+    """
 
     id: str
     sampler: Sampler[Any, Any, Any]
     counters: ModelCounters
     order: FairOrder = field(default_factory=FairOrder)
-    groups: dict[Hashable, Group] = field(default_factory=dict[Hashable, Group])
+    groups: dict[tuple[str, Hashable], Group] = field(default_factory=dict[tuple[str, Hashable], Group])
+    base: Model | None = None
+
+    def variant(self, model: str, counters: ModelCounters) -> Model:
+        """Another model of the same sampler."""
+        return Model(model, self.sampler, counters, self.order, self.groups, base=self)
+
+    @property
+    def has_rows(self) -> bool:
+        return any(group.model is self for group in self.groups.values())
 
     @property
     def states(self) -> Sequence[Any]:
-        """The states of all running rows, whatever their group."""
+        """The states of all the sampler's running rows, whatever their group."""
         return [row.state for group in self.groups.values() for row in group.running]
 
     def group(self, key: Hashable) -> Group:
-        group = self.groups.get(key)
+        group = self.groups.get((self.id, key))
         if group is None:
-            group = self.groups[key] = Group(self, key)
+            group = self.groups[self.id, key] = Group(self, key)
         return group
+
+    def drop(self, group: Group) -> None:
+        """Forget a group that is empty."""
+        del self.groups[self.id, group.key]
 
     def next_waiting(self) -> Row | None:
         """The first waiting row in the policy's order whose group has room for it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from services.engine.contract import Sampler, Task
-from shared.config.base import ModelConfig
+from shared.config.base import LocalModel
 
 FAMILIES: Mapping[str, str] = {
     "autoregressive": "services.families.autoregressive.family:load",
@@ -33,16 +33,20 @@ FAMILIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to serve. `memory` is what it may take at most: weights, caches and growth, in bytes."""
+    """A model ready to serve. `memory` is what it may take at most: weights, caches and growth, in bytes.
+
+    `adapt` loads a model that is this one changed by an adapter, where the family has such: its sampler is this one's.
+    """
 
     sampler: Sampler[Any, Any, Any]
     tasks: Mapping[str, Task[Any, Any, Any, Any]]
     memory: int
     limits: Mapping[str, float]
     revision: str
+    adapt: Load | None = None
 
 
-Load = Callable[[ModelConfig, Path], LoadedModel]
+Load = Callable[[LocalModel, Path], LoadedModel]
 
 
 def family_loader(family: str) -> Load:

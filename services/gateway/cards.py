@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from shared.config.base import ModelConfig, ModelEntry
+from shared.config.base import LocalModel, ModelEntry
 from shared.errors import NotFound
 from shared.schemas.fleet import CardDocument, CardFile
 
@@ -18,7 +18,7 @@ TEXTS = frozenset({".csv", ".json", ".txt"})
 
 def read_card(model: ModelEntry, families: Path = FAMILIES) -> CardDocument:
     """Takes milliseconds: run it on a worker thread. Raises NotFound."""
-    source = model.source if isinstance(model, ModelConfig) else ""
+    source = model.weights if isinstance(model, LocalModel) else ""
     cards = [path for path in families.glob(f"*/weights/*/{CARD}") if source == f"{SCHEME}{path.parent.name}"]
     if not cards:
         raise NotFound(f"Model '{model.id}' has no card here.")

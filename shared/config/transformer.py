@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import BaseModel, ByteSize, Discriminator, Field, Tag, model_validator
 
 from shared.config.accelerators import DEVICE_MEMORY
-from shared.config.base import ModelConfig, ServiceConfig
+from shared.config.base import LocalModel, ModelConfig, PublicName, ServiceConfig, Source
 from shared.config.text import (
     SPECIAL_TOKENS,
     USUAL_CONTEXT,
@@ -25,6 +25,8 @@ LIKELIEST = SamplingDefaults(temperature=0)
 USUAL_ENCODER_CONTEXT = 512
 MOST_GUESSED = 7  # with the token itself eight, which attention on the CPU takes without copying the cache
 MOST_PREFIX = 256  # bytes of a prefix that a checkpoint may bring
+
+Conversation = Literal["eos", "none"]
 
 
 class TransformerModel(ModelConfig):
@@ -48,7 +50,7 @@ class TransformerModel(ModelConfig):
         description="the most tokens that a step guesses ahead of a row, from what its text repeats, and checks; they "
         "change no answer, and are fed where that is faster; 0: none",
     )
-    conversation: Literal["eos", "none"] | None = Field(
+    conversation: Conversation | None = Field(
         default=None,
         description="eos: a chat's turns are joined by the end token, whatever template there is; none: it does not "
         "chat; None: by the checkpoint's template, or by the end token where its configuration says it was trained so",
@@ -119,6 +121,50 @@ class VllmModel(ModelConfig):
         if self.tensor_parallel > 1 and self.device != "cuda":
             raise ValueError(f"tensor_parallel ({self.tensor_parallel}) needs device: cuda")
         return self
+
+
+class AdapterModel(LocalModel):
+    """A decoder of the same service, changed by an adapter (LoRA) as peft saves it. What is not said is as the base's.
+
+    The base is in memory once, with its cache, however many adapters it has: their rows run beside its own.
+    """
+
+    TASKS: ClassVar = TransformerModel.TASKS
+    MODALITIES: ClassVar = TransformerModel.MODALITIES
+
+    kind: Literal["adapter"] = "adapter"
+    base: PublicName = Field(description="the id of the decoder, in this service")
+    adapter: Source = Field(description="a folder of adapter_config.json and adapter_model.safetensors")
+    sampling: SamplingDefaults | None = None
+    conversation: Conversation | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_only_its_own(cls, entry: Any) -> Any:
+        """Raises ValueError for what only a base has to say: its weights, its place and its memory."""
+        if isinstance(entry, Mapping):
+            known = cast("Mapping[str, object]", entry)
+            whole = TransformerModel.model_fields.keys() - cls.model_fields.keys()
+            if said := sorted(whole & known.keys()):
+                raise ValueError(f"an entry with base and adapter has no {', '.join(said)}: that is its base's to say")
+        return entry
+
+    @property
+    def does(self) -> tuple[str, ...]:
+        """It may chat, as its base may."""
+        return tuple(task for task in self.TASKS if task != "chat" or self.conversation != "none")
+
+    @property
+    def weights(self) -> str:
+        return self.adapter
+
+    @property
+    def based_on(self) -> str:
+        return self.base
+
+    def cost_bound(self, body: BaseModel, limits: Mapping[str, float]) -> float:
+        """As `text_bound`; before the first report the base's context is not known here."""
+        return text_bound(body, limits.get("context_length", USUAL_CONTEXT))
 
 
 class EncoderDecoderModel(ModelConfig):
@@ -213,10 +259,13 @@ AnyTransformer = TransformerModel | VllmModel | EncoderDecoderModel | MaskedMode
 
 
 def _kind(entry: Any) -> str:
-    """Of an entry, as written or as checked. One that says nothing is a decoder, which an `engine` may run."""
+    """Of an entry, as written or as checked. One that says nothing is a decoder, which an `engine` may run, or an
+    adapter if it names a base."""
     if isinstance(entry, Mapping):
         said = cast("Mapping[str, object]", entry)
-        return "vllm" if said.get("engine") == "vllm" else str(said.get("kind", "decoder"))
+        if said.get("engine") == "vllm":
+            return "vllm"
+        return str(said.get("kind", "adapter" if said.keys() & {"base", "adapter"} else "decoder"))
     return str(getattr(entry, "engine", None) or getattr(entry, "kind", "decoder"))
 
 
@@ -226,13 +275,14 @@ class TransformerService(ServiceConfig):
         Annotated[
             Annotated[TransformerModel, Tag("decoder")]
             | Annotated[VllmModel, Tag("vllm")]
+            | Annotated[AdapterModel, Tag("adapter")]
             | Annotated[EncoderDecoderModel, Tag("encoder_decoder")]
             | Annotated[MaskedModel, Tag("masked")]
             | Annotated[EmbeddingModel, Tag("embedding")],
             Discriminator(
                 _kind,
                 custom_error_type="kind",
-                custom_error_message="kind is decoder, encoder_decoder, masked or embedding",
+                custom_error_message="kind is decoder, adapter, encoder_decoder, masked or embedding",
             ),
         ],
         ...,
@@ -268,3 +318,16 @@ class TransformerService(ServiceConfig):
                 f"gpu_memory_utilization ({model.gpu_memory_utilization:g}) is over the part of a device that "
                 f"gpu_memory is ({part:.3g})"
             )
+
+    @model_validator(mode="after")
+    def _bases_are_here(self) -> TransformerService:
+        by_id = {model.id: model for model in self.models}
+        for model in self.models:
+            if not isinstance(model, AdapterModel):
+                continue
+            base = by_id.get(model.base)
+            if base is None:
+                raise ValueError(f"{model.id}: its base {model.base} is no model of service {self.name}")
+            if not isinstance(base, TransformerModel):
+                raise ValueError(f"{model.id}: its base {model.base} is of kind {base.kind}, not a decoder")
+        return self

@@ -42,7 +42,8 @@ class ErrorBody(ResponseModel):
 class ModelCard(ResponseModel):
     """One entry of GET /v1/models: OpenAI's four fields, then what Castalia adds.
 
-    `targets` are the models that a route leads to; a model itself has none.
+    `targets` are the models that a route leads to; a model itself has none. `base`: of an adapter, the model that it
+    changes.
     """
 
     id: str
@@ -57,6 +58,7 @@ class ModelCard(ResponseModel):
     revision: str
     state: ModelState
     targets: list[str] = []
+    base: str | None = None
 
 
 class ModelList(ResponseModel):

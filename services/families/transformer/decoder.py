@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +15,8 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from services.engine.contract import Task
 from services.families import LoadedModel
+from services.families.transformer.adapters.lora import Site, linear_sites
+from services.families.transformer.adapters.weights import load_adapter
 from services.families.transformer.chat import ChatEncoder, TurnEncoder
 from services.families.transformer.forward import CausalLM, SlotForward
 from services.families.transformer.loading import (
@@ -47,7 +51,7 @@ from services.nn.text.tasks import (
 from services.nn.text.tokenizer import Vocabulary
 from services.nn.weights import DTYPES
 from shared.config.text import USUAL_CONTEXT
-from shared.config.transformer import TransformerModel
+from shared.config.transformer import AdapterModel, TransformerModel
 
 log = structlog.get_logger(__name__)
 
@@ -116,12 +120,51 @@ def _assemble(
     memory = _memory(model, config, budget, width)
     generation = Generation(vocabulary, limits, config.sampling, make_grammars(vocabulary, width, eos))
     log.info("model_loaded", model=config.id, context=limits.context, eos=sorted(eos), memory_mb=memory >> 20)
-    return LoadedModel(
+    loaded = LoadedModel(
         sampler=sampler,
         tasks=decoder_tasks(config.id, generation, encoder),
         memory=memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
         revision=config.revision,
+    )
+    head = model.get_output_embeddings()
+    output = next((name for name, module in model.named_modules() if module is head), None)
+    return replace(
+        loaded, adapt=partial(_adapt, _Base(loaded, model, linear_sites(model), output, tokenizer, generation, encoder))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A loaded decoder, and what its adapters take over from it. `sites` are its layers while no adapter is active.
+
+    `output` names the layer that makes the logits.
+    """
+
+    loaded: LoadedModel
+    model: PreTrainedModel
+    sites: Mapping[str, Site]
+    output: str | None
+    tokenizer: PreTrainedTokenizerBase
+    generation: Generation
+    encoder: Conversation | None
+
+
+def _adapt(base: _Base, config: AdapterModel, folder: Path) -> LoadedModel:
+    """The decoder with the folder's adapter. Its memory is the adapter's matrices. Raises UnsupportedModel."""
+    with device_errors():
+        adapter = load_adapter(folder, base.sites, output=base.output, dtype=base.model.dtype, device=base.model.device)
+    generation = replace(base.generation, adapter=adapter, defaults=config.sampling or base.generation.defaults)
+    encoder = base.encoder
+    if config.conversation is not None:
+        encoder = conversation(config.conversation, base.model.config, base.tokenizer, generation.vocabulary)
+    log.info("adapter_loaded", model=config.id, base=config.base, memory_kb=adapter.nbytes >> 10)
+    return replace(
+        base.loaded,
+        tasks=decoder_tasks(config.id, generation, encoder),
+        memory=adapter.nbytes,
+        revision=config.revision,
+        adapt=None,
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from services.engine.contract import StepOutput
+from services.families.transformer.adapters.lora import adapted
 from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts
 from services.families.transformer.speculation import Speculation
 from services.families.transformer.state import RowState, SlotTable
@@ -92,7 +93,7 @@ class TransformerSampler:
 
     def step(self, states: Sequence[State]) -> list[StepOutput[Chunk]]:
         rows = [state for state in states if isinstance(state, RowState)]
-        with torch.inference_mode(), device_errors():
+        with torch.inference_mode(), device_errors(), adapted(rows):
             moves = {id(move.row): move for move in [*self._decode(rows), *self._read(rows)]}
             outputs = [output_of(state, moves.get(id(state))) for state in states]
             self._step += 1
@@ -111,7 +112,7 @@ class TransformerSampler:
     def _blocks(self, params: GenerateParams) -> tuple[bytes, ...]:
         if not self._limits.shares_prefixes:
             return ()
-        return block_keys(params.salt, params.prompt, self._limits.prefill_tokens)
+        return block_keys(params.prefix_salt, params.prompt, self._limits.prefill_tokens)
 
     def _resume(self, row: RowState) -> None:
         """Give a row what others have read of its prompt. Its last token is always read, for its logits."""

@@ -35,6 +35,8 @@ _SERVED = {
 def read_config(folder: Path, kind: str, *, quantised: bool = False) -> PreTrainedConfig:
     """The checkpoint's configuration. Raises UnsupportedModel for a shape unlike `kind`, or for quantised weights where
     they are not taken."""
+    if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise UnsupportedModel("an adapter", "it is no whole model; an entry of models.yaml has it by base and adapter")
     config = cast(PreTrainedConfig, AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     name = architecture(config)
     found = detect(config)

@@ -46,8 +46,10 @@ class Advance(Generic[RowT]):
 
 
 def text_batch_key(params: GenerateParams | ReadyParams) -> Hashable:
-    """All rows that generate share steps; rows with a ready answer never meet the model."""
-    return "generate" if isinstance(params, GenerateParams) else "ready"
+    """All rows of an adapter, or of none, that generate share steps; those of a ready answer never meet the model."""
+    if isinstance(params, ReadyParams):
+        return "ready"
+    return "generate", None if params.adapter is None else params.adapter.key
 
 
 def output_of(state: TextRow | ReadyState, move: Advance[Any] | None) -> StepOutput[Chunk]:

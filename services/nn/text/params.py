@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from services.nn.text.calls import CallReader, Piece
 from services.nn.text.grammar import Grammar
@@ -38,12 +39,23 @@ class SamplingOptions:
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
+class Adapter(Protocol):
+    """A change of a model's weights. Rows with and without it, or with another, share no step and no prompt.
+
+    `key` is one that no other has that was loaded in this process. While `active`, the model computes with the change.
+    """
+
+    key: str
+
+    def active(self) -> AbstractContextManager[None]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateParams:
     """One row of generation. `echo` is the prompt's text if the answer begins with it.
 
-    Rows of equal `salt` share the beginnings of their prompts. `whole`: the text comes in one chunk, at the end.
-    `piece`: how many tokens of the prompt one step reads. `grammar`: the form that the answer must have, if any.
+    Rows of equal `salt` and adapter share the beginnings of their prompts. `whole`: the text comes in one chunk, at the
+    end. `piece`: how many tokens of the prompt one step reads. `grammar`: the form that the answer must have, if any.
     `calls`: how calls of tools are read out of the answer, where there may be any.
     """
 
@@ -62,6 +74,12 @@ class GenerateParams:
     piece: int = 64
     grammar: Grammar | None = None
     calls: CallReader | None = None
+    adapter: Adapter | None = None
+
+    @property
+    def prefix_salt(self) -> str:
+        """What must be equal for rows to share what is kept of their prompts."""
+        return self.salt if self.adapter is None else f"{self.adapter.key}\n{self.salt}"
 
     @property
     def predicted_steps(self) -> float:

@@ -12,6 +12,7 @@ from services.nn.text.call_plans import CallPlan
 from services.nn.text.conversations import ConversationEncoder, characters_of, check_tools_of
 from services.nn.text.grammar import Grammar, Grammars
 from services.nn.text.params import (
+    Adapter,
     GenerateParams,
     RawLogprob,
     ReadyParams,
@@ -63,13 +64,14 @@ class TextLimits:
 class Generation:
     """What chat and completion share: from checked prompts to rows, and from chunks to events.
 
-    `grammars` None: answers of the model cannot be held to a form.
+    `grammars` None: answers of the model cannot be held to a form. `adapter`: what changes the model for these rows.
     """
 
     vocabulary: Vocabulary
     limits: TextLimits
     defaults: SamplingDefaults
     grammars: Grammars | None = None
+    adapter: Adapter | None = None
 
     def check_text(self, characters: int, param: str) -> None:
         """Refuse without tokenising what exceeds the context even if every token were the longest: ContextTooLong."""
@@ -157,6 +159,7 @@ class Generation:
                 piece=self.limits.piece,
                 grammar=grammar,
                 calls=None if calls is None else calls.reader(seed, prompt),
+                adapter=self.adapter,
             )
             for (prompt, length, echo), own in zip(prompts, seeds, strict=True)
             for seed in own

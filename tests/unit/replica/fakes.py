@@ -92,9 +92,12 @@ class FakeRegistry:
     models: dict[str, Sampler[Any, Any, Any]] = field(default_factory=dict[str, Sampler[Any, Any, Any]])
     busy: set[str] = field(default_factory=set[str])
     registered: list[str] = field(default_factory=list[str])  # ever
+    bases: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
 
-    async def register(self, model: str, sampler: Sampler[Any, Any, Any]) -> None:
+    async def register(self, model: str, sampler: Sampler[Any, Any, Any], *, base: str | None = None) -> None:
         assert model not in self.models, "registered twice"
+        assert base is None or self.models[base] is sampler, "an adapter's rows are not in its base's hands"
+        self.bases[model] = base
         self.models[model] = sampler
         self.registered.append(model)
 
@@ -102,6 +105,7 @@ class FakeRegistry:
         if model in self.busy:
             self.busy.discard(model)
             raise ModelBusy(model)
+        assert model not in [self.bases[other] for other in self.models], "a base left before its adapter"
         del self.models[model]
 
 
