@@ -28,6 +28,7 @@ class ServedModel:
     state: str
     license: str
     context: int | None  # tokens
+    base: str | None = None  # of an adapter: the model that it changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,7 @@ def _model(entry: Mapping[str, Any]) -> ServedModel:
         state=entry.get("state", "unknown"),
         license=entry.get("license", "unknown"),
         context=int(context) if context else None,
+        base=entry.get("base"),
     )
 
 

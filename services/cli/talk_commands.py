@@ -57,7 +57,8 @@ def models(ctx: typer.Context, url: UrlOption = None, api_key: KeyOption = None)
         table.add_column(column, no_wrap=column != "tasks", overflow="fold")
     for model in connect(ctx, url, api_key).models():
         context = str(model.context) if model.context else ""
-        cells = (model.id, model.family, model.state, ", ".join(model.tasks), context, model.license)
+        name = model.id if model.base is None else f"{model.id} (on {model.base})"
+        cells = (name, model.family, model.state, ", ".join(model.tasks), context, model.license)
         table.add_row(*(plain(cell) for cell in cells))
     tools(ctx).out.print(table)
 

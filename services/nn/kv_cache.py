@@ -108,8 +108,8 @@ class SlotCache(Cache):
     def reserve(self, slots: int, length: int, *, max_slots: int, used: int, used_length: int) -> None:
         """Hold at least `slots` rows of `length` tokens, keeping the first `used` rows' first `used_length` tokens.
 
-        Slots double while the budget and the blocks allow; a shape that would exceed it is cut to exactly what is
-        needed, and only then blocks go, the one used longest ago first.
+        Slots double, up to `max_slots`, while the budget and the blocks allow; a shape that would exceed it is cut to
+        exactly what is needed, and only then blocks go, the one used longest ago first.
         Raises ValueError if the budget does not admit the shape: the caller must ask `budget.fits` first.
         """
         length = self.budget.padded(length)
@@ -117,7 +117,7 @@ class SlotCache(Cache):
             return
         if not self.budget.fits(slots, length):
             raise ValueError(f"{slots} slots of {length} tokens exceed the cache's budget")
-        doubled = min(max_slots, max(slots, 2 * self.slots if slots > self.slots else self.slots))
+        doubled = max(slots, min(max_slots, 2 * self.slots if slots > self.slots else self.slots))
         longest = max(length, self.capacity)
         room = self.budget.limit - self.blocks.nbytes
         generous = ((doubled, longest), (slots, longest))

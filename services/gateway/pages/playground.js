@@ -145,5 +145,6 @@ function about(card) {
     ` · ${card.license} · revision ${card.revision}`,
     limits.length ? ` · ${limits.join(", ")}` : "",
     card.targets.length ? ` · leads to ${card.targets.join(", ")}` : "",
+    card.base ? ` · an adapter of ${card.base}` : "",
   ];
 }

@@ -52,13 +52,21 @@ def _read(folder: Path) -> dict[str, Pair]:
     for key, tensor in tensors.items():
         found = _KEY.fullmatch(key)
         if found is None:
-            kind = "an embedding's" if "lora_embedding" in key else "no matrix of a linear layer's"
-            raise UnsupportedAdapter(key[:128], f"not served: it is {kind}")
+            raise UnsupportedAdapter(key[:128], _strange(key))
         pairs.setdefault(found["layer"], {})[found["which"]] = tensor
     for name, pair in pairs.items():
         if len(pair) != 2:
             raise UnsupportedAdapter(name[:128], f"its weights have lora_{next(iter(pair))} alone")
     return pairs
+
+
+def _strange(key: str) -> str:
+    """Why a weight that is no matrix of a linear layer's is refused."""
+    if "lora_embedding" in key:
+        return "an embedding's adapter is not served"
+    if not re.search(r"\.lora_", key):  # peft adds them by itself where an embedding or the output is adapted
+        return "it would replace a weight of the base; save the adapter with save_embedding_layers=False"
+    return "only matrices of linear layers are served"
 
 
 def _check_layers(config: LoraConfig, pairs: Mapping[str, Pair], sites: Mapping[str, Site], output: str | None) -> None:
