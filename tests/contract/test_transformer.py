@@ -1,18 +1,27 @@
-"""The transformer family passes the contract suite: greedy, sampled, penalised and stopped rows in one batch."""
+"""The transformer family passes the contract suite: greedy, sampled, penalised and stopped rows in one batch.
+
+With an adapter, too: its rows are steps of its base's sampler.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 from torch import Tensor
 
+from services.families.transformer.family import load
 from services.families.transformer.forward import SlotForward, Span
 from services.families.transformer.sampler import TransformerSampler
 from services.nn.text.params import GenerateParams, SamplingOptions, TextChunk
+from services.nn.text.tasks import CompletionTask
+from shared.config.transformer import AdapterModel, TransformerModel
+from tests.adapters import make_adapter
 from tests.checkpoints import make_checkpoint
 from tests.contract.suite import ContractCase, SamplerContract
 from tests.unit.transformer.driver import load_folder, random_prompts
@@ -77,13 +86,33 @@ def answer(chunks: Sequence[TextChunk]) -> tuple[str, int, list[int]]:
     return "".join(chunk.text for chunk in chunks), chunks[-1].completion_tokens, ids
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def fresh_sampler(folder: Path) -> TransformerSampler:
+    return load_folder(folder).sampler
+
+
+def with_adapter(
+    base: Path, folder: Path, rows: Sequence[GenerateParams]
+) -> tuple[Callable[[], TransformerSampler], list[GenerateParams]]:
+    """The same sampler each time, since adapters are of one loaded base; and the rows with the adapter."""
+    loaded = load(TransformerModel(id="base", source=f"file://{base}", prefill_tokens=16, cache_memory=2**26), base)
+    assert loaded.adapt is not None
+    tasks = loaded.adapt(AdapterModel(id="a", base="base", adapter=f"file://{folder}"), folder).tasks
+    adapter = cast(CompletionTask, tasks["completion"]).generation.adapter
+    sampler = cast(TransformerSampler, loaded.sampler)
+    return lambda: sampler, [replace(row, adapter=adapter) for row in rows]
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama", "adapted"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ContractCase[object]:
-    folder: Path = make_checkpoint(request.param, tmp_path_factory.mktemp(request.param))
+    whole = make_checkpoint("llama" if request.param == "adapted" else request.param, tmp_path_factory.mktemp("whole"))
+    sampler, params = partial(fresh_sampler, whole), mixed_rows()
+    if request.param == "adapted":
+        folder = make_adapter(whole, tmp_path_factory.mktemp("adapter"), target_modules="all-linear")
+        sampler, params = with_adapter(whole, folder, params)
     return ContractCase(
         name=request.param,
-        make_sampler=lambda: load_folder(folder).sampler,
-        params=mixed_rows(),
+        make_sampler=sampler,
+        params=params,
         result=answer,
         live=lambda sampler: len(sampler.table),
         broken_batch=broken_batch,

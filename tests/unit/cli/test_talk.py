@@ -171,6 +171,12 @@ def test_models_lists_what_is_served(run: Run, server: WireServer) -> None:
     assert row.split() == ["tiny", "transformer", "ready", "chat,", "completion", "256", "Apache-2.0"]
 
 
+def test_models_say_what_an_adapter_is_of(run: Run, server: WireServer) -> None:
+    server.models.append({**server.models[1], "id": "bot", "base": "tiny"})
+    lines = run("models", "--url", server.url).stdout.splitlines()
+    assert [line for line in lines if line.startswith("bot (on tiny)")]
+
+
 def test_a_long_id_is_shown_whole_in_a_narrow_terminal(
     run: Run, server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

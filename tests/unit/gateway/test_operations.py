@@ -115,6 +115,18 @@ async def test_models_show_configuration_and_reports(gateway: Gateway) -> None:
     assert (other.id, other.state, other.license, other.revision) == (OTHER, "cold", "MIT", "unknown")
 
 
+async def test_an_adapter_is_a_model_that_names_its_base() -> None:
+    entries = [
+        {"id": MODEL, "source": "builtin://tiny"},
+        {"id": "bot", "base": MODEL, "adapter": "file:///lora", "conversation": "none"},
+    ]
+    fleet = FleetConfig.model_validate({"services": [{"name": "chat", "family": "transformer", "models": entries}]})
+    async with make_gateway(fleet=fleet).client() as client:
+        cards = [ModelCard.model_validate(card) for card in (await client.get("/v1/models")).json()["data"]]
+    assert [(card.id, card.base) for card in cards] == [(MODEL, None), ("bot", MODEL)]
+    assert cards[1].tasks == ["completion", "tokenize", "detokenize"]
+
+
 async def test_limits_outlive_the_replica_that_reported_them(gateway: Gateway) -> None:
     gateway.dispatcher.known["chat"] = [report()]
     await gateway.state.board.fresh(["chat"])

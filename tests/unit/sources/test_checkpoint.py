@@ -55,6 +55,25 @@ def test_weights_without_a_configuration_are_refused(tmp_path: Path) -> None:
         resolved(tmp_path, files)
 
 
+def adapter_files() -> dict[str, bytes]:
+    weights = checkpoint_files()["model.safetensors"]
+    return {"adapter_config.json": b"{}", "adapter_model.safetensors": weights, "README.md": b"text"}
+
+
+def test_an_adapters_folder_is_verified_like_any_other(tmp_path: Path) -> None:
+    assert resolved(tmp_path, adapter_files()) == tmp_path
+    assert needed(adapter_files(), None) == ["adapter_config.json", "adapter_model.safetensors"]
+    (tmp_path / "adapter_model.safetensors").write_bytes(checkpoint_files()["model.safetensors"][:-1] + b"!")
+    with pytest.raises(IntegrityError, match=r"adapter_model\.safetensors is not the file"):
+        resolve(f"file://{tmp_path}", tmp_path / ".home")
+
+
+def test_an_adapter_only_as_pickle_is_refused(tmp_path: Path) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.bin": b"x"}
+    with pytest.raises(UnsafeSource, match="only as pickle"):
+        resolved(tmp_path, files)
+
+
 def diffusers_files(**index: object) -> dict[str, bytes]:
     parts = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "safety_checker": [None, None]}
     weights = checkpoint_files()["model.safetensors"]

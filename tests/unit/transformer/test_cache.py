@@ -127,6 +127,13 @@ def test_slots_do_not_double_at_the_cost_of_blocks_but_take_what_they_need() -> 
     assert (cache.slots, len(cache.blocks)) == (4, 1)
 
 
+def test_slots_are_as_many_as_are_needed_beyond_where_they_double() -> None:
+    cache = make_cache(2**20)
+    for slots in (1, 2, 3):
+        cache.reserve(slots, 8, max_slots=2, used=0, used_length=0)
+        assert cache.slots == slots
+
+
 def test_a_shape_over_the_budget_is_refused_before_anything_is_lost() -> None:
     cache = make_cache(make_cache().budget.peak(2, 16))
     cache.reserve(2, 16, max_slots=2, used=0, used_length=0)
