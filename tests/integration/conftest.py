@@ -17,6 +17,7 @@ from services import fleet
 from services.app import load_fleet_config
 from services.sources import write_manifest
 from shared.config.settings import Settings
+from tests.adapters import make_adapter
 from tests.checkpoints import make_checkpoint
 from tests.diffusers_checkpoints import make_diffusers_checkpoint
 from tests.image_checkpoints import image_checkpoint
@@ -111,11 +112,14 @@ def models_yaml(checkpoints: Path) -> dict[str, Any]:
     `tight` has room for few tokens at once: 3 layers of keys and values of 64 floats are 1,536 bytes a token.
     """
     llama = checkpoint(checkpoints / "llama", "llama")
+    bot = make_adapter(checkpoints / "llama", checkpoints / "bot", target_modules="all-linear")
+    write_manifest(bot)
     qwen = checkpoint(checkpoints / "qwen2", "qwen2")
     gpt2 = checkpoint(checkpoints / "gpt2", "gpt2")
     resources = {"num_cpus": 0.05, "memory": "1GiB"}
     first = [
         {"id": "llama", "source": llama, "context_length": CONTEXT},
+        {"id": "llama-bot", "base": "llama", "adapter": f"file://{bot}"},
         {"id": "tight", "source": gpt2, "context_length": CONTEXT, "cache_memory": "2MiB"},
     ]
     second = [{"id": "qwen", "source": qwen, "context_length": CONTEXT}]
