@@ -1,4 +1,4 @@
-"""An adapter by a running fleet: a model of its own that answers as peft does, beside its base and without touching it."""
+"""An adapter by a running fleet: a model of its own that answers as peft does, and leaves its base alone."""
 
 from __future__ import annotations
 
