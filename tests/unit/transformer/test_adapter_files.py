@@ -33,11 +33,13 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "a changed base": ({"init_lora_weights": "pissa"}, "init_lora_weights: pissa changes the base"),
     "a rank over the bound": ({"r": 513}, "r: the rank is at most 512, got 513"),
     "a rank over the bound by name": ({"rank_pattern": {"q_proj": 1000}}, "rank_pattern: ranks are 1 to 512, got 1000"),
+    "no number": ({"lora_alpha": float("nan")}, "lora_alpha: "),
     "no rank": ({"r": 0}, "r: "),
     "no targets": ({"target_modules": None}, "target_modules"),
     "strange targets": ({"target_modules": ["k_projection"]}, "target_modules: no linear layer of its base is meant"),
     "more targets": ({"target_modules": ["q_proj", "k_proj"]}, "target_modules: .*k_proj is meant, and has no weights"),
     "fewer targets": ({"layers_to_transform": [1]}, "target_modules: .*q_proj has weights, and is not meant"),
+    "too long an expression": ({"target_modules": "q{9999999999999999999}"}, "target_modules: no regular expression"),
     "no expression": ({"target_modules": "*q_proj"}, "target_modules: no regular expression"),
     "another rank": ({"r": 8}, r"lora_A: expected shape \[8, 64\] by its rank and its base, got \[4, 64\]"),
 }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from services.nn.errors import UnsupportedModel
 
@@ -57,14 +57,14 @@ class LoraConfig(BaseModel):
     peft_type: str
     task_type: str | None = None
     r: int = Field(default=8, ge=1)
-    lora_alpha: float = 8
+    lora_alpha: FiniteFloat = 8
     use_rslora: bool = False
     target_modules: str | list[str]
     exclude_modules: str | list[str] | None = None
     layers_to_transform: int | list[int] | None = None
     layers_pattern: str | list[str] | None = None
     rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
+    alpha_pattern: dict[str, FiniteFloat] | None = None
     fan_in_fan_out: bool = False  # how the base stores its weights; of a Conv1D the layer itself says so
     bias: str = "none"
     init_lora_weights: bool | str | None = True
@@ -155,5 +155,5 @@ def _of(pattern: Mapping[str, Any] | None, name: str, field: str, default: Any) 
 def _match(pattern: str, name: str, field: str) -> re.Match[str] | None:
     try:
         return re.fullmatch(pattern, name)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UnsupportedAdapter(field, f"no regular expression: {error}") from None
