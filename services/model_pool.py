@@ -9,15 +9,14 @@ turn, since another model may fit meanwhile.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 
+from services.collector import Collector, collect
 from services.engine.contract import Sampler
 from services.engine.errors import ModelBusy
 from services.families import Load, LoadedModel
@@ -69,7 +68,7 @@ class ModelPool:
         self._slots: dict[str, ModelSlot] = {}
         self._leaving: dict[ModelSlot, asyncio.Task[None]] = {}  # replaced or removed; they count until they are gone
         self._load_turn = asyncio.Lock()
-        self._collector = _Collector()
+        self._collector = Collector()
         self._changed = asyncio.Event()  # set whenever a user left or memory was freed
 
     @property
@@ -220,7 +219,7 @@ class ModelPool:
             return
         slot.began_at = None
         del loaded
-        await asyncio.to_thread(_collect)
+        await asyncio.to_thread(collect)
 
     def _load_function(self, slot: ModelSlot) -> Load:
         if slot.base is None:
@@ -293,7 +292,7 @@ class ModelPool:
             slot.loaded = None
         del self._leaving[slot]
         self._changed.set()
-        await asyncio.to_thread(_collect)
+        await asyncio.to_thread(collect)
 
     async def _unregister(self, slot: ModelSlot) -> None:
         while True:
@@ -303,39 +302,8 @@ class ModelPool:
                 await asyncio.sleep(BUSY_RETRY_S)
             else:
                 break
-        await asyncio.to_thread(_collect)
+        await asyncio.to_thread(collect)
 
 
 def _weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for kind in ("*.safetensors", "*.onnx") for path in folder.glob(kind))
-
-
-class _Collector:
-    """Python's garbage collector, paused while something makes many objects that stay: it would look at them in vain.
-
-    That takes a quarter of the time of importing torch and transformers.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._pauses = 0
-
-    @contextmanager
-    def paused(self) -> Generator[None]:
-        self._count(1)
-        try:
-            yield
-        finally:
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._pauses += change
-            (gc.disable if self._pauses else gc.enable)()
-
-
-def _collect() -> None:
-    """Free a model's memory now, and what Ray Serve froze at start-up with it, which may be the model."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()

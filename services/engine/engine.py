@@ -86,7 +86,8 @@ class Engine:
         """Host a model. ValueError if the id is taken or the sampler takes no rows.
 
         With a `base` the sampler is that model's, which is hosted already: rows of both wait in one order and are
-        admitted beside each other, while each has groups and counters of its own. UnknownModel if it is not here.
+        admitted beside each other, while each has groups and counters of its own. UnknownModel if it is not here,
+        ValueError if the sampler is another.
         """
         if model in self._models:
             raise ValueError(f"model {model!r} is registered already")
@@ -94,6 +95,8 @@ class Engine:
             raise ValueError(f"max_batch_size must be at least 1, got {sampler.max_batch_size}")
         counters = self._counters.get(model) or ModelCounters(sampler.max_batch_size)
         hosted = Model(model, sampler, counters) if base is None else self._model(base).variant(model, counters)
+        if hosted.sampler is not sampler:
+            raise ValueError(f"model {model!r} has another sampler than its base {base!r}")
         self._counters = {**self._counters, model: counters}
         self._models = {**self._models, model: hosted}
 

@@ -92,6 +92,10 @@ def test_a_variant_leaves_when_its_own_rows_have_and_a_base_after_its_variants()
     assert engine.engine.models == frozenset()
 
 
-def test_a_base_must_be_there() -> None:
+def test_a_base_must_be_there_and_have_the_same_sampler() -> None:
+    engine = Harness().engine
     with pytest.raises(UnknownModel):
-        Harness().engine.register("a", FakeSampler(), base="gone")
+        engine.register("a", FakeSampler(), base="gone")
+    with pytest.raises(ValueError, match="another sampler than its base 'm'"):
+        engine.register("a", FakeSampler(), base="m")
+    assert engine.models == {"m"}

@@ -7,7 +7,7 @@ stand behind others in the module tree. Whoever runs the model alone activates a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -93,9 +93,3 @@ def adapted(rows: Sequence[TextRow]) -> AbstractContextManager[None]:
     """The adapter of rows that share a step, active; nothing if they have none."""
     adapter = rows[0].params.adapter if rows else None
     return nullcontext() if adapter is None else adapter.active()
-
-
-def names(sites: Mapping[str, Site], limit: int = 4) -> str:
-    """A few of the layers' last names, for messages."""
-    found = sorted({name.rpartition(".")[2] for name in sites})
-    return ", ".join(found[:limit]) + (" ..." if len(found) > limit else "")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from services.families.transformer.adapters.config import LoraConfig, UnsupportedAdapter, read_lora_config
-from services.families.transformer.adapters.lora import Adapter, LoraLinear, Site, names
+from services.families.transformer.adapters.lora import Adapter, LoraLinear, Site
 
 WEIGHTS = "adapter_model.safetensors"
 _KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<which>[AB])\.weight")
@@ -72,10 +72,10 @@ def _strange(key: str) -> str:
 def _check_layers(config: LoraConfig, pairs: Mapping[str, Pair], sites: Mapping[str, Site], output: str | None) -> None:
     """The weights are those of exactly the layers that the configuration means, all of them the base's."""
     if strange := next((name for name in pairs if name not in sites), None):
-        raise UnsupportedAdapter(strange[:128], f"its base has no such linear layer; it has {names(sites)}")
+        raise UnsupportedAdapter(strange[:128], f"its base has no such linear layer; it has {_names(sites)}")
     meant = {name for name in sites if config.targets(name, output=name == output)}
     if not meant:
-        raise UnsupportedAdapter("target_modules", f"no linear layer of its base is meant; it has {names(sites)}")
+        raise UnsupportedAdapter("target_modules", f"no linear layer of its base is meant; it has {_names(sites)}")
     if missing := sorted(meant - pairs.keys()):
         raise UnsupportedAdapter("target_modules", f"{missing[0]} is meant, and has no weights")
     if more := sorted(pairs.keys() - meant):
@@ -91,3 +91,9 @@ def _check_pair(name: str, pair: Pair, site: Site, rank: int) -> None:
             raise UnsupportedAdapter(key[:128], shapes)
         if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
             raise UnsupportedAdapter(key[:128], "its values are not finite numbers")
+
+
+def _names(sites: Mapping[str, Site], limit: int = 4) -> str:
+    """A few of the layers' last names, for messages."""
+    found = sorted({name.rpartition(".")[2] for name in sites})
+    return ", ".join(found[:limit]) + (" ..." if len(found) > limit else "")
