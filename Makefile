@@ -22,7 +22,7 @@ COVERED := tests/unit/engine tests/unit/gateway tests/unit/replica tests/contrac
 # Tests that start no fleet share the cores.
 PARALLEL := --numprocesses logical --maxprocesses 4
 # The extra vllm asks for older versions of what others ask for newer ones of: it is locked by loadtests.peers.setup.
-LOCKED_EXTRAS := loadtest s3 tracing train
+LOCKED_EXTRAS := loadtest s3 speech tracing train
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The lock pins everything but torch and what only its CUDA build needs: both builds satisfy it.
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
