@@ -60,6 +60,11 @@ def test_what_an_adapter_cannot_say_is_refused(changes: dict[str, Any], message:
         fleet(BASE, bert, {**BOT, **changes}, other={"id": "elsewhere", "source": "file:///x"})
 
 
+def test_what_vllm_runs_is_no_base() -> None:
+    with pytest.raises(ValidationError, match="base must be its service's only model"):
+        fleet({**BASE, "engine": "vllm", "device": "cuda"}, BOT)
+
+
 @pytest.mark.parametrize("missing", ["base", "adapter"])
 def test_base_and_adapter_need_each_other(missing: str) -> None:
     with pytest.raises(ValidationError, match=missing):
