@@ -82,24 +82,24 @@ def test_an_answer_ends_before_a_stop_string(client: openai.OpenAI) -> None:
     assert stopped.finish_reason == "stop"
 
 
-def test_log_probabilities_are_those_of_the_checkpoint(client: openai.OpenAI, folder: Path) -> None:
+def test_log_probabilities_are_those_of_the_checkpoint(local_fleet: LocalFleet, folder: Path) -> None:
     prompt = [504, 3575, 282, 4649, 314, 7042, 30]
-    given: Any = (
-        client.completions.create(model=MODEL, prompt=prompt, max_tokens=4, echo=True, logprobs=3, temperature=0)
-        .choices[0]
-        .logprobs
-    )
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": 4, "echo": True, "logprobs": 3, "temperature": 0}
+    with local_fleet.http() as http:  # the strict client takes no null, which the first token of a prompt has
+        answers = [
+            http.post("/v1/completions", json={**body, **changes}).raise_for_status().json()["choices"][0]["logprobs"]
+            for changes in ({}, {"max_tokens": 0, "logprobs": 1})
+        ]
+    given, scored = (answer["token_logprobs"] for answer in answers)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         ids = model.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)[0]
         plain = model(ids[None]).logits[0].log_softmax(-1)
-    count = len(given.token_logprobs)
-    wanted = [plain[i, ids[i + 1]].item() for i in range(count - 1)]
-    assert given.token_logprobs[0] is None
-    assert given.token_logprobs[1:] == pytest.approx(wanted, abs=2e-3)
-    assert [len(top) for top in given.top_logprobs[1:]] == [3] * (count - 1)
-    scored: Any = client.completions.create(model=MODEL, prompt=prompt, max_tokens=0, echo=True, logprobs=1)
-    assert scored.choices[0].logprobs.token_logprobs[1:] == pytest.approx(wanted[: len(prompt) - 1], abs=2e-3)
+    wanted = [plain[i, ids[i + 1]].item() for i in range(len(ids) - 1)]
+    assert (given[0], scored[0]) == (None, None)
+    assert given[1:] == pytest.approx(wanted, abs=2e-3)
+    assert scored[1:] == pytest.approx(wanted[: len(prompt) - 1], abs=2e-3)
+    assert all(0 < len(top) <= 3 for top in answers[0]["top_logprobs"][1:])
 
 
 def test_a_chat_has_logprobs_of_its_tokens(client: openai.OpenAI) -> None:
