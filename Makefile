@@ -19,8 +19,9 @@ IMAGE_ARGS ?=
 PUSH ?=
 # What tests engine, gateway and shared: measured apart, since measuring slows what computes with tensors by a half.
 COVERED := tests/unit/engine tests/unit/gateway tests/unit/replica tests/contract/test_fake.py
-# Tests that start no fleet share the cores.
-PARALLEL := --numprocesses logical --maxprocesses 4
+# Tests that start no fleet share the cores; some of them wait for a clock, so there is one process more than cores.
+CORES := $(shell nproc 2>/dev/null || echo 3)
+PARALLEL := --numprocesses $(shell expr $(CORES) + 1) --maxprocesses 4
 # The extra vllm asks for older versions of what others ask for newer ones of: it is locked by loadtests.peers.setup.
 LOCKED_EXTRAS := loadtest s3 speech tracing train
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -7,7 +7,7 @@ one does not. Chats of their own come all at once, as many as there are rows, an
 - *sampled*: the same at temperature 0.8.
 - *copy*: a text to be said again with a word replaced, which repeats its prompt.
 
-    python -m loadtests.guesses                          # 17 minutes on two slow cores; writes loadtests/reports/guesses.md
+    python -m loadtests.guesses                          # 17 minutes; writes loadtests/reports/guesses.md
     python -m loadtests.guesses --rounds 1 --rows 1 4    # a look
 
 An answer that differs from that without guesses is counted: it stands where two tokens are equally likely but for
