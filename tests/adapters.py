@@ -1,4 +1,7 @@
-"""Adapters of tiny checkpoints, made and run by peft itself: its files, its layers, its greedy answers."""
+"""Adapters of tiny checkpoints, made and run by peft itself: its files, its layers, its greedy answers.
+
+peft is imported where it is used: what makes fleets for tests imports this, also in environments without it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -18,6 +20,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 def make_adapter(base: Path, folder: Path, *, seed: int = 1, **config: Any) -> Path:
     """Write a LoRA adapter with random matrices, none of them zero, for the checkpoint; return its folder."""
+    from peft import LoraConfig, get_peft_model
+
     options = {"r": 4, "lora_alpha": 8, "init_lora_weights": False, "task_type": "CAUSAL_LM", **config}
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
@@ -29,6 +33,8 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 1, **config: Any) -> P
 
 def peft_model(base: Path, folder: Path) -> Any:
     """The checkpoint with the adapter, as peft runs it."""
+    from peft import PeftModel
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
