@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ ASK = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture
-def client(local_fleet: LocalFleet) -> openai.OpenAI:
-    return local_fleet.openai()
+def client(local_fleet: LocalFleet) -> Iterator[openai.OpenAI]:
+    with local_fleet.openai() as client:
+        yield client
 
 
 def until(true: Callable[[], object], seconds: float = PATIENCE_S) -> None:
