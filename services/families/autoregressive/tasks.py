@@ -10,6 +10,7 @@ from services.families.autoregressive.params import Turn, WaveParams
 from services.families.autoregressive.vocabulary import Vocabulary
 from services.nn.audio import AudioChunk, encode_chunk, row_audio
 from services.nn.rng import image_seed
+from services.nn.speech import check_no_instructions, check_voice
 from shared.errors import InvalidRequest
 from shared.events import AudioDelta
 from shared.schemas.audio import AudioGenerationRequest, SpeechRequest
@@ -58,15 +59,12 @@ class SpeechTask:
 
     def _refuse_what_cannot_vary(self, request: SpeechRequest) -> None:
         """Raises InvalidRequest: another voice, another speed, instructions."""
-        model, voice = self.speaking.model, self.config.voice
-        if request.voice_name != voice:
-            message = f"Model '{model}' has the voice '{voice}' alone; got '{request.voice_name}'."
-            raise InvalidRequest(message, param="voice", code="unknown_voice")
+        model = self.speaking.model
+        check_voice(request, model=model, voice=self.config.voice)
         if request.speed != 1:
             message = f"Model '{model}' speaks at the speed of its recordings, 1, alone; got {request.speed:g}."
             raise InvalidRequest(message, param="speed")
-        if request.instructions is not None and request.instructions.strip():
-            raise InvalidRequest(f"Model '{model}' follows no instructions.", param="instructions")
+        check_no_instructions(request, model=model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from services.families.vits.sentences import split
 from services.families.vits.voice import VoiceConfig
 from services.nn.audio import AudioChunk, encode_chunk, row_audio
 from services.nn.rng import image_seed
+from services.nn.speech import check_no_instructions, check_voice
 from shared.errors import InvalidRequest
 from shared.events import AudioDelta
 from shared.schemas.audio import SpeechRequest
@@ -44,7 +45,8 @@ class SpeechTask:
     def prepare(self, request: SpeechRequest, salt: str = "") -> list[SpeechParams]:
         """Raises InvalidRequest: another voice, instructions, nothing to say, or too much; InternalError."""
         how, rate = self.speaking, self.config.audio.sample_rate
-        self._refuse_what_cannot_vary(request)
+        check_voice(request, model=how.model, voice=how.voice)
+        check_no_instructions(request, model=how.model)
         longest = round(LONGEST * min(1.0, max(0.5, request.speed)))
         said = utterances(split(request.input), self.phonemizer, longest)
         phonemes = sum(len(each.phonemes) for each in said)
@@ -77,11 +79,3 @@ class SpeechTask:
             Sentence(self.config.ids(each.phonemes), len(each.phonemes), gap if each.is_end and i < last else 0)
             for i, each in enumerate(said)
         ]
-
-    def _refuse_what_cannot_vary(self, request: SpeechRequest) -> None:
-        how = self.speaking
-        if request.voice_name != how.voice:
-            message = f"Model '{how.model}' has the voice '{how.voice}' alone; got '{request.voice_name}'."
-            raise InvalidRequest(message, param="voice", code="unknown_voice")
-        if request.instructions is not None and request.instructions.strip():
-            raise InvalidRequest(f"Model '{how.model}' follows no instructions.", param="instructions")

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import openai
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
@@ -55,3 +56,13 @@ async def serve() -> AsyncGenerator[Serve]:
             return await stack.enter_async_context(_serving(app))
 
         yield start
+
+
+@pytest.fixture
+async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
+    """The official client, which validates every answer strictly."""
+    url = await serve(gateway.app)
+    async with openai.AsyncOpenAI(
+        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
+    ) as client:
+        yield client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
 from typing import Any, get_args
 
 import httpx
@@ -195,15 +194,6 @@ async def test_a_model_of_text_makes_no_sound(gateway: Gateway, path: str) -> No
     body = {**(spoken() if path == SPEECH else asked()), "model": MODEL}
     response = await post(gateway, path, body)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "unsupported_task")
-
-
-@pytest.fixture
-async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
-    url = await serve(gateway.app)
-    async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
 
 
 async def test_the_official_client_reads_speech_whole(client: openai.AsyncOpenAI) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator
 
 import openai
 import pytest
 
-from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import Gateway
 from tests.unit.gateway.image_fakes import PAINTER, PNG, STEPS, image_gateway
 
@@ -16,15 +14,6 @@ from tests.unit.gateway.image_fakes import PAINTER, PNG, STEPS, image_gateway
 @pytest.fixture
 def gateway() -> Gateway:
     return image_gateway()
-
-
-@pytest.fixture
-async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
-    url = await serve(gateway.app)
-    async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
 
 
 async def test_strict_validation_accepts_images(client: openai.AsyncOpenAI) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,6 @@ from tests.unit.gateway.list_fakes import APPRAISER, list_gateway
 @pytest.fixture
 def gateway() -> Gateway:
     return list_gateway()
-
-
-@pytest.fixture
-async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
-    url = await serve(gateway.app)
-    async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
 
 
 async def test_strict_validation_accepts_embeddings_of_numbers(client: openai.AsyncOpenAI) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import openai
@@ -17,15 +16,6 @@ from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, OTHER, STOPPED, Gateway, fail_with, play, report, text
 
 WHOLE = "".join(HELLO)
-
-
-@pytest.fixture
-async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
-    url = await serve(gateway.app)
-    async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
 
 
 async def test_strict_validation_accepts_a_plain_chat(client: openai.AsyncOpenAI) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import openai
@@ -11,20 +10,10 @@ import pytest
 
 from services.gateway.dispatcher import ReplicaLost
 from shared.events import Finished, RowEvent
-from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, STOPPED, Gateway, play, text
 
 WHOLE = "".join(HELLO)
 LOGPROBS: Any = ["message.output_text.logprobs"]
-
-
-@pytest.fixture
-async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
-    url = await serve(gateway.app)
-    async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
 
 
 async def test_strict_validation_accepts_a_response(client: openai.AsyncOpenAI) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import openai
@@ -12,7 +11,6 @@ import pytest
 from shared.errors import InvalidRequest
 from shared.events import Failed, Finished, RowEvent, ToolCallDelta
 from shared.schemas.response_results import ResponseObject
-from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import ACCEPTED, MODEL, FakeDispatcher, Gateway, fail_with, make_gateway, play, text
 from tests.unit.gateway.test_responses import chat_of, events_of, post
 
@@ -182,15 +180,6 @@ class Weather(pydantic.BaseModel):
     """Tells the weather."""
 
     place: str
-
-
-@pytest.fixture
-async def client(gateway: Gateway, serve: Serve) -> AsyncGenerator[openai.AsyncOpenAI]:
-    url = await serve(gateway.app)
-    async with openai.AsyncOpenAI(
-        base_url=f"{url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
 
 
 async def test_strict_validation_accepts_every_event_of_calls(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
