@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     GemmaConfig,
     GPT2Config,
+    GPTJConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -79,8 +80,15 @@ def _gpt2(*, context: int, vocabulary: int, **changes: Any) -> PreTrainedConfig:
     return GPT2Config(**{**shape, **changes})
 
 
+def _gptj(*, context: int, vocabulary: int, **changes: Any) -> PreTrainedConfig:
+    """Its attention is its own, and no kernel of the library's interface."""
+    shape = {"n_embd": 64, "n_layer": 3, "n_head": 4, "rotary_dim": 8, "n_positions": context, "vocab_size": vocabulary}
+    return GPTJConfig(**{**shape, **changes})
+
+
 CONFIGS: Mapping[str, Callable[..., PreTrainedConfig]] = {
     "gpt2": _gpt2,
+    "gptj": _gptj,
     "llama": _rotary(LlamaConfig),
     "qwen2": _rotary(Qwen2Config),
     "mistral": _rotary(MistralConfig),

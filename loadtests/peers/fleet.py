@@ -17,7 +17,7 @@ from services.fleet import FleetState, down, up
 from shared.config.settings import Settings
 
 NAME = "bench"
-ROWS = 16
+ROWS = 64  # of a step: rows join and leave at every one, so nobody waits for the longest, as in a whole batch
 CACHE = "1GiB"
 ROLES = {  # what a command line holds, in the order of looking
     "haproxy": "HAProxy",

@@ -1,12 +1,17 @@
-"""Owns the attention kernel choice under unchanged transformers models: what runs at few queries on the CPU.
+"""Owns attention under unchanged transformers models: which rows it takes together, and what runs at few queries on the
+CPU.
 
 torch's fused CPU attention is made for many queries. At one query it reads the cache at a fraction of the memory's
 speed; batched products in the half precisions, and products and an embedding bag in float32, read it up to twice as
 fast. At a few, as where guesses are checked, batched products do not copy the cache for each query of a group.
+
+A flat forward has all tokens of unlike rows in one sequence, so that everything but attention meets no padding; what
+attention needs to know of its rows goes with the mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +24,30 @@ from transformers.masking_utils import sdpa_mask
 SLOT_ATTENTION = "castalia_slots"
 _FEW = 8
 _MODIFIERS = ("softcap", "s_aux", "position_bias")
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Rows of a flat forward that attention takes together: R rows of T queries, out of the forward's N tokens.
+
+    `rows`: their slots. `tokens`: which of the N tokens each of the R * T queries is, row by row. `valid` (R * T) bool:
+    False for padding, which may be any token; None if there is none. `mask`: additive (R, 1, T, L).
+    """
+
+    rows: slice | Tensor
+    tokens: slice | Tensor
+    valid: Tensor | None
+    mask: Tensor
+
+
+def flat_mask(groups: Sequence[RowGroup]) -> Tensor:
+    """The mask (1, 1, 1, 1) of a flat forward, which says by itself nothing but what its groups are.
+
+    Their valid tokens, one group behind the other, are the forward's. Keys and values are then those of all slots.
+    """
+    mask = groups[0].mask.new_zeros(1, 1, 1, 1)
+    mask.__dict__["castalia_groups"] = tuple(groups)
+    return mask
 
 
 def slot_attention(
@@ -34,8 +63,13 @@ def slot_attention(
     """softmax(q k^T * scaling + mask) v, grouped queries included (Ainslie 2023, arXiv:2305.13245).
 
     query (B, H, T, D), key (B, G, L, D), value (B, G, L, E) with H a multiple of G; mask additive (B, 1, T, L).
+    In a flat forward (`flat_mask`): query (1, H, N, D), key and value of all slots.
     Returns (B, T, H, E). Raises NotImplementedError for score modifiers that only some kernels know.
     """
+    groups: Sequence[RowGroup] | None = getattr(attention_mask, "castalia_groups", None)
+    if groups is not None:
+        options = {**kwargs, "dropout": dropout, "scaling": scaling}
+        return torch.cat([_of_group(module, query, key, value, each, options) for each in groups])[None], None
     if any(kwargs.get(name) is not None for name in _MODIFIERS):
         raise NotImplementedError(f"attention with {', '.join(n for n in _MODIFIERS if kwargs.get(n) is not None)}")
     additive = attention_mask is not None and attention_mask.is_floating_point()
@@ -45,6 +79,17 @@ def slot_attention(
         )
     few = _one_query if query.shape[2] == 1 else _few_queries
     return few(query, key, value, cast(Tensor, attention_mask), scaling), None
+
+
+def _of_group(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, group: RowGroup, options: dict[str, Any]
+) -> Tensor:
+    """query (1, H, N, D), key and value of all slots -> (valid tokens of the group, H, E)."""
+    r, _, t, length = group.mask.shape
+    mine = query[0][:, group.tokens].unflatten(1, (r, t)).transpose(0, 1)  # (R, H, T, D)
+    keys, values = key[group.rows, :, :length], value[group.rows, :, :length]
+    attended = slot_attention(module, mine, keys, values, group.mask, **options)[0].flatten(0, 1)
+    return attended if group.valid is None else attended[group.valid]
 
 
 def _few_queries(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None) -> Tensor:

@@ -185,13 +185,17 @@ def _places(block: Tensor, parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor
     return [(part, place.view(part.shape)) for part, place in zip(parts, places, strict=True)]
 
 
+def row_slots(slots: Sequence[int], device: torch.device) -> slice | Tensor:
+    """The slots of rows: a slice, which reads without a copy, where they are contiguous."""
+    contiguous = all(b == a + 1 for a, b in pairwise(slots))
+    return slice(slots[0], slots[-1] + 1) if contiguous else torch.tensor(slots, device=device)
+
+
 def cache_view(
     cache: SlotCache, slots: Sequence[int], positions: Tensor, valid: Tensor | None, length: int
 ) -> CacheView:
     """The window for R rows. positions (R, T) int64: the cell of each query; valid (R, T) bool: False is padding."""
-    contiguous = all(b == a + 1 for a, b in pairwise(slots))
     index = torch.tensor(slots, device=cache.device)
-    rows = slice(slots[0], slots[-1] + 1) if contiguous else index
     write: dict[int, Tensor] = {}
     kept: dict[int, Tensor] = {}
     for heads in cache.head_counts:
@@ -201,4 +205,13 @@ def cache_view(
             kept[heads] = valid[:, None, :].expand(-1, heads, -1).reshape(-1).nonzero().squeeze(-1)
             cells = cells[kept[heads]]
         write[heads] = cells
-    return CacheView(write, None if valid is None else kept, rows, length)
+    return CacheView(write, None if valid is None else kept, row_slots(slots, cache.device), length)
+
+
+def flat_view(cache: SlotCache, slots: Tensor, positions: Tensor) -> CacheView:
+    """The window for one row of N tokens, of any slots: slots (N), positions (N) int64. All slots are read whole."""
+    write: dict[int, Tensor] = {}
+    for heads in cache.head_counts:
+        lanes = slots * heads + torch.arange(heads, device=cache.device)[:, None]  # (heads, N)
+        write[heads] = (lanes * cache.capacity + positions).reshape(-1)
+    return CacheView(write, None, slice(None), cache.capacity)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import pytest
 from torch import Tensor
@@ -26,7 +26,6 @@ from tests.checkpoints import make_checkpoint
 from tests.contract.suite import ContractCase, SamplerContract
 from tests.unit.transformer.driver import load_folder, random_prompts
 
-T = TypeVar("T")
 OPTIONS = [
     SamplingOptions(temperature=0),
     SamplingOptions(temperature=1.2),
@@ -59,14 +58,9 @@ class BreaksOnce(SlotForward):
     def __init__(self, inner: SlotForward) -> None:
         self.inner, self.broken = inner, False
 
-    def last_logits(self, spans: Sequence[Span]) -> Tensor:
-        return self._break(spans, self.inner.last_logits(spans))
-
-    def all_logits(self, spans: Sequence[Span]) -> list[Tensor]:
-        return self._break(spans, self.inner.all_logits(spans))
-
-    def _break(self, spans: Sequence[Span], logits: T) -> T:
-        if not self.broken and any(len(span.tokens) > 1 for span in spans):
+    def logits(self, decoding: Sequence[Span], reading: Sequence[Span] = ()) -> Tensor:
+        logits = self.inner.logits(decoding, reading)
+        if not self.broken and any(len(span.tokens) > 1 for span in reading):
             self.broken = True
             raise RuntimeError("injected fault")
         return logits

@@ -18,13 +18,12 @@ from services.families import LoadedModel
 from services.families.transformer.adapters.lora import Site, linear_sites
 from services.families.transformer.adapters.weights import load_adapter
 from services.families.transformer.chat import ChatEncoder, TurnEncoder
-from services.families.transformer.forward import CausalLM, SlotForward
+from services.families.transformer.forward import SlotForward
 from services.families.transformer.loading import (
     cache_shapes,
     check_causal,
     embedding_rows,
     end_tokens,
-    keeps_logits,
     load_model,
     own_context,
     use_slots,
@@ -36,7 +35,6 @@ from services.families.transformer.tasks import ChatTask
 from services.nn.cache_budget import CacheBudget
 from services.nn.device import device_errors
 from services.nn.errors import UnsupportedModel
-from services.nn.kv_cache import SlotCache
 from services.nn.linears import BATCHES, pack_linears, packed_bytes
 from services.nn.text.detokenizer import make_detokenizer
 from services.nn.text.grammar import make_grammars
@@ -77,10 +75,9 @@ def load_decoder(config: TransformerModel, folder: Path) -> LoadedModel:
         if device.type == "cpu":  # nothing beside it, which its benchmark would take for slow kernels
             times = dict(zip(BATCHES, pack_linears(model).taken_s, strict=True))
         shapes = cache_shapes(model, context)
-        use_slots(model, shapes)
-    budget = CacheBudget(shapes, dtype.itemsize, int(config.cache_memory))
+        forward = use_slots(model, CacheBudget(shapes, dtype.itemsize, int(config.cache_memory)))
     speculation = Speculation(config.guess_tokens, balance_of(times)) if config.guess_tokens else None
-    return _assemble(config, model, tokenizer, vocabulary, budget, context, speculation)
+    return _assemble(config, model, forward, tokenizer, vocabulary, context, speculation)
 
 
 def read_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, Vocabulary]:
@@ -99,21 +96,18 @@ def served_context(wanted: int | None, pretrained: PreTrainedConfig) -> int:
 def _assemble(
     config: TransformerModel,
     model: PreTrainedModel,
+    forward: SlotForward,
     tokenizer: PreTrainedTokenizerBase,
     vocabulary: Vocabulary,
-    budget: CacheBudget,
     context: int,
     speculation: Speculation | None,
 ) -> LoadedModel:
-    width = embedding_rows(model)
+    width, budget = embedding_rows(model), forward.cache.budget
     encoder = conversation(config.conversation, model.config, tokenizer, vocabulary)
     limits = _text_limits(config, budget, context, width)
-    cache = SlotCache(budget, model.dtype, model.device)
-    forward = SlotForward(cast(CausalLM, model), cache, keeps_logits=keeps_logits(model), dtype=model.dtype)
     eos = end_tokens(model, tokenizer, None if encoder is None else encoder.end_of_turn())
     sampler = TransformerSampler(
         forward,
-        cache,
         RowText(make_detokenizer(vocabulary), eos),
         SamplerLimits(config.max_batch_size, config.prefill_tokens, width, config.prefix_cache, speculation),
     )
@@ -213,7 +207,7 @@ def conversation(
 def _memory(model: PreTrainedModel, config: TransformerModel, budget: CacheBudget, width: int) -> int:
     """Bytes at most: weights, cache with its growth, and a step's tensors, counted generously."""
     weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]) + packed_bytes(model)
-    rows = max(config.max_batch_size * (1 + config.guess_tokens), config.prefill_tokens)
+    rows = config.max_batch_size * (1 + config.guess_tokens) + config.prefill_tokens
     logits = 4 * rows * width * 4  # float32: the logits, and what the choice makes of them
     hidden = max(getattr(model.config, "intermediate_size", 0) or 0, 4 * cast(int, model.config.hidden_size))
     activations = 16 * rows * hidden * budget.itemsize

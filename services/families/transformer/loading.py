@@ -133,19 +133,37 @@ def _shape(keys: Tensor | None, values: Tensor | None) -> LayerShape:
     return LayerShape(heads, key_dim, value_dim)
 
 
-def use_slots(model: PreTrainedModel, shapes: Sequence[LayerShape]) -> None:
-    """Switch the model to slot attention and fused activations.
+def use_slots(model: PreTrainedModel, budget: CacheBudget) -> SlotForward:
+    """Switch the model to slot attention and fused activations. Returns its forward over slots within the budget.
 
-    Raises UnsupportedModel if it then computes anything else than before.
+    Raises UnsupportedModel if it then computes anything else than before, flat or padded.
     """
     ids = _trial_ids(model)
     with torch.inference_mode():
         plain = cast(Tensor, model(input_ids=ids, use_cache=False).logits)[0].float()  # (T, V)
         model.set_attn_implementation(SLOT_ATTENTION)
         _fuse_gelu(model)
-        slots = _through_slots(model, shapes, ids[0].tolist())
+        flat = True
+        try:
+            _check_slots(model, budget.layers, ids[0].tolist(), plain, flat=flat)
+        except UnsupportedModel:  # it has an attention of its own
+            flat = False
+            _check_slots(model, budget.layers, ids[0].tolist(), plain, flat=flat)
+    return _slot_forward(model, budget, flat=flat)
+
+
+def _slot_forward(model: PreTrainedModel, budget: CacheBudget, *, flat: bool) -> SlotForward:
+    cache = SlotCache(budget, model.dtype, model.device)
+    return SlotForward(cast(CausalLM, model), cache, flat=flat, keeps_logits=keeps_logits(model), dtype=model.dtype)
+
+
+def _check_slots(
+    model: PreTrainedModel, shapes: Sequence[LayerShape], ids: list[int], plain: Tensor, *, flat: bool
+) -> None:
+    """Compare what comes through the slots with the plain logits (T, V)."""
+    slots = _through_slots(model, shapes, ids, flat=flat)
     spread = (plain - plain.mean(-1, keepdim=True)).abs().max().item()
-    difference = (plain[-len(slots) :] - slots).abs().max().item() / max(spread, 1e-6)
+    difference = (plain[[-3, -2, -1, -1]] - slots).abs().max().item() / max(spread, 1e-6)
     if not difference <= _TOLERANCE[model.dtype]:
         raise UnsupportedModel(
             architecture(model.config),
@@ -161,21 +179,23 @@ def _fuse_gelu(model: torch.nn.Module) -> None:
                 setattr(parent, name, torch.nn.GELU(approximate="tanh"))
 
 
-def _through_slots(model: PreTrainedModel, shapes: Sequence[LayerShape], ids: list[int]) -> Tensor:
-    """Logits (3, V) of the last three tokens: read in two uneven pieces, then one alone, beside a shorter row."""
+def _through_slots(model: PreTrainedModel, shapes: Sequence[LayerShape], ids: list[int], *, flat: bool) -> Tensor:
+    """Logits (4, V) of the last three tokens, the last twice: read in two uneven pieces beside a shorter row, then one
+    alone while that reads, and once more while it does not.
+    """
     half, size = len(ids) // 2, model.dtype.itemsize
-    budget = CacheBudget(shapes, size, limit=2**62, block=len(ids))
-    cache = SlotCache(budget, model.dtype, model.device)
-    cache.reserve(2, len(ids), max_slots=2, used=0, used_length=0)
-    forward = SlotForward(cast(CausalLM, model), cache, keeps_logits=keeps_logits(model), dtype=model.dtype)
+    forward = _slot_forward(model, CacheBudget(shapes, size, limit=2**62, block=len(ids)), flat=flat)
+    forward.cache.reserve(2, len(ids), max_slots=2, used=0, used_length=0)
+    last = Span(0, len(ids) - 1, ids[-1:])
     try:
-        forward.last_logits([Span(0, 0, ids[:half]), Span(1, 0, ids[:2])])
-        read = forward.all_logits([Span(0, half, ids[half:-1]), Span(1, 2, ids[2:4])])[0][-2:]
-        last = forward.last_logits([Span(0, len(ids) - 1, ids[-1:]), Span(1, 4, ids[4:5])])[:1]
+        forward.logits([], [Span(0, 0, ids[:half]), Span(1, 0, ids[:2])])
+        read = forward.logits([Span(1, 2, ids[2:3])], [Span(0, half, ids[half:-1], keep=2)])[1:]
+        beside = forward.logits([last], [Span(1, 3, ids[3:5])])[:1]
+        alone = forward.logits([last, Span(1, 5, ids[5:6])])[:1]
     except (TypeError, RuntimeError, NotImplementedError, IndexError) as error:
         reason = f"it does not run on the slot cache: {error}"
         raise UnsupportedModel(architecture(model.config), reason) from error
-    return torch.cat([read, last])
+    return torch.cat([read, beside, alone])
 
 
 def _trial_ids(model: PreTrainedModel) -> Tensor:

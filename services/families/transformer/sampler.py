@@ -1,7 +1,7 @@
 """Owns the transformer's steps: every decoding row makes a token, or several if it guessed them rightly, and some
-waiting rows read a piece of their prompt.
+waiting rows read a piece of their prompt, all in one forward.
 
-A step computes everything first (forwards, draws, text), and commits last. Pieces of a prompt have fixed boundaries,
+A step computes everything first (forward, draws, text), and commits last. Pieces of a prompt have fixed boundaries,
 multiples of `prefill_tokens`, so a row's arithmetic does not depend on the load, nor on what it finds read already.
 
 Guesses change no answer: every token is chosen from the model's logits behind the tokens before it, with the draw that
@@ -22,7 +22,6 @@ from services.families.transformer.forward import SlotForward, Span, Turn, choos
 from services.families.transformer.speculation import Speculation
 from services.families.transformer.state import RowState, SlotTable
 from services.nn.device import device_errors
-from services.nn.kv_cache import SlotCache
 from services.nn.prefix_cache import PrefixCache, block_keys
 from services.nn.text.advance import Advance, Chunk, ReadyState, output_of, text_batch_key
 from services.nn.text.lookup import Lookup
@@ -54,11 +53,11 @@ class SamplerLimits:
 class TransformerSampler:
     """Implements `services.engine.contract.Sampler`. The engine's thread alone calls it."""
 
-    def __init__(self, forward: SlotForward, cache: SlotCache, text: RowText, limits: SamplerLimits) -> None:
+    def __init__(self, forward: SlotForward, text: RowText, limits: SamplerLimits) -> None:
         self.forward = forward
-        self.table = SlotTable(cache)
-        self._cache, self._text, self._limits = cache, text, limits
-        self._prefixes = PrefixCache(cache, limits.prefill_tokens)
+        self.table = SlotTable(forward.cache)
+        self._cache, self._text, self._limits = forward.cache, text, limits
+        self._prefixes = PrefixCache(forward.cache, limits.prefill_tokens)
         self._step = 0
 
     @property
@@ -94,7 +93,7 @@ class TransformerSampler:
     def step(self, states: Sequence[State]) -> list[StepOutput[Chunk]]:
         rows = [state for state in states if isinstance(state, RowState)]
         with torch.inference_mode(), device_errors(), adapted(rows):
-            moves = {id(move.row): move for move in [*self._decode(rows), *self._read(rows)]}
+            moves = {id(move.row): move for move in self._moves(rows)}
             outputs = [output_of(state, moves.get(id(state))) for state in states]
             self._step += 1
             for move in moves.values():
@@ -129,62 +128,46 @@ class TransformerSampler:
         if row.blocks and not rest:
             self._prefixes.keep(row.blocks[:count], row.slot)
 
-    def _decode(self, rows: Sequence[RowState]) -> list[Advance[RowState]]:
-        """One token for every row whose prompt is read, and those behind it that were guessed."""
+    def _moves(self, rows: Sequence[RowState]) -> list[Advance[RowState]]:
+        """A token for every row whose prompt is read, and those behind it that were guessed; a piece of some prompts,
+        and a token for each row that reads its last.
+        """
         decoding = sorted((row for row in rows if row.decoding), key=lambda row: row.slot)
-        if not decoding:
+        reading = self._reading(rows)
+        if not decoding and not reading:
             return []
-        guesses = self._guesses(decoding)
+        pieces = [self._span(row) for row in reading]
+        guesses = self._guesses(decoding, beside=sum(len(piece.tokens) for piece in pieces))
         spans = [self._span(row, guess) for row, guess in zip(decoding, guesses, strict=True)]
-        if not any(guesses):
-            return self._advance(decoding, spans, self.forward.last_logits(spans), [()] * len(spans))
-        logits = torch.cat(self.forward.all_logits(spans))
-        moves = self._advance(decoding, spans, logits, [()] * len(spans), [1 + len(guess) for guess in guesses])
-        return [
-            self._alone(move.row) if guess and not move.finite else move
-            for move, guess in zip(moves, guesses, strict=True)
-        ]
+        moves = self._advance([*decoding, *reading], [*spans, *pieces], self.forward.logits(spans, pieces))
+        for i, guess in enumerate(guesses):
+            if guess and not moves[i].finite:
+                moves[i] = self._alone(decoding[i])
+        return moves
 
     def _alone(self, row: RowState) -> Advance[RowState]:
         """The move of a row without its guess, which may be what spoiled its values: attention weighs by zero, and zero
         times nan is nan."""
         self._cache.wipe_cells(row.slot, row.length, row.room)
         spans = [self._span(row)]
-        return self._advance([row], spans, self.forward.last_logits(spans), [()])[0]
+        return self._advance([row], spans, self.forward.logits(spans))[0]
 
-    def _guesses(self, rows: Sequence[RowState]) -> list[tuple[int, ...]]:
+    def _guesses(self, rows: Sequence[RowState], beside: int) -> list[tuple[int, ...]]:
+        """What each row feeds behind its token, in a forward with so many tokens of prompts `beside`."""
         speculation = self._limits.speculation
         if speculation is None:
             return [()] * len(rows)
         guesses = [row.guess(speculation.most) for row in rows]
-        hopes = [
-            row.lookup.hope if guess and row.lookup is not None else 0.0
-            for row, guess in zip(rows, guesses, strict=True)
-        ]
-        width = speculation.width(hopes)
-        return [guess[: width - 1] for guess in guesses]
+        hopes = [0.0 if row.lookup is None else row.lookup.hope for row in rows]
+        counts = speculation.counts(hopes, [len(guess) for guess in guesses], beside)
+        return [guess[:count] for guess, count in zip(guesses, counts, strict=True)]
 
-    def _read(self, rows: Sequence[RowState]) -> list[Advance[RowState]]:
-        """A piece of some prompts, those read longest ago first; a row that reads its last piece makes a token."""
+    def _reading(self, rows: Sequence[RowState]) -> list[RowState]:
+        """Those that read a piece of their prompt now, by slot."""
         waiting = [row for row in rows if not row.decoding]
-        reading = [
-            waiting[i] for i in choose_prompts([self._turn(row) for row in waiting], self._limits.prefill_tokens)
-        ]
-        if not reading:
-            return []
-        reading.sort(key=lambda row: row.slot)
-        spans = [self._span(row) for row in reading]
-        if not reading[0].wants_prompt_logprobs:
-            return self._advance(reading, spans, self.forward.last_logits(spans), [()] * len(spans))
-        logits = self.forward.all_logits(spans)
-        scores = [
-            score_prompt(row, row.length, span.tokens, each)
-            for row, span, each in zip(reading, spans, logits, strict=True)
-        ]
-        return self._advance(reading, spans, torch.stack([each[-1] for each in logits]), scores)
-
-    def _turn(self, row: RowState) -> Turn:
-        return Turn(row.read_at, len(self._next_tokens(row)), row.wants_prompt_logprobs)
+        turns = [Turn(row.read_at, len(self._next_tokens(row))) for row in waiting]
+        chosen = [waiting[i] for i in choose_prompts(turns, self._limits.prefill_tokens)]
+        return sorted(chosen, key=lambda row: row.slot)
 
     def _next_tokens(self, row: RowState) -> tuple[int, ...]:
         if row.token is not None:
@@ -193,39 +176,37 @@ class TransformerSampler:
 
     def _span(self, row: RowState, guess: tuple[int, ...] = ()) -> Span:
         row.dirty = True  # from here on the row's cells past its length may hold anything
-        return Span(row.slot, row.length, self._next_tokens(row) + guess)
+        tokens = self._next_tokens(row) + guess
+        return Span(row.slot, row.length, tokens, keep=len(tokens) if row.scores_prompt else 1 + len(guess))
 
-    def _advance(
-        self,
-        rows: Sequence[RowState],
-        spans: Sequence[Span],
-        logits: Tensor,
-        scores: Sequence[tuple[RawLogprob, ...]],
-        counts: Sequence[int] | None = None,
-    ) -> list[Advance[RowState]]:
-        """Choose each row's tokens, unless more of its prompt comes.
-
-        logits (P, V): those behind each row's last token, or, given `counts`, behind so many of its last ones.
-        """
-        counts = counts or [1] * len(rows)
+    def _advance(self, rows: Sequence[RowState], spans: Sequence[Span], logits: Tensor) -> list[Advance[RowState]]:
+        """Choose each row's tokens, unless more of its prompt comes. logits (P, V): those that the spans keep."""
+        kept = logits.split([span.keep for span in spans])
+        scores: list[tuple[RawLogprob, ...]] = [
+            score_prompt(row, row.length, span.tokens, each) if row.scores_prompt else ()
+            for row, span, each in zip(rows, spans, kept, strict=True)
+        ]
+        if any(scores):  # behind these a token is chosen at the end alone
+            kept = [each[-1:] if scored else each for each, scored in zip(kept, scores, strict=True)]
+            logits = torch.cat([*kept])
         speaks = [
             row.length + len(span.tokens) >= len(row.params.prompt) for row, span in zip(rows, spans, strict=True)
         ]
         choices = [
             row.choice(self._text.eos, ahead) if speaking else _NO_CHOICE
-            for row, speaking, count in zip(rows, speaks, counts, strict=True)
-            for ahead in range(count)
+            for row, speaking, each in zip(rows, speaks, kept, strict=True)
+            for ahead in range(len(each))
         ]
         chosen = choose_tokens(logits, choices)
         moves: list[Advance[RowState]] = []
         at = 0
-        for i, (row, span, count) in enumerate(zip(rows, spans, counts, strict=True)):
-            if chosen.finite[at] and speaks[i]:
-                mine = Chosen(chosen.tokens[at : at + count], chosen.finite[at : at + count])
-                moves.append(self._speak(row, span, mine, logits[at : at + count], scores[i]))
+        for row, span, each, speaking, scored in zip(rows, spans, kept, speaks, scores, strict=True):
+            mine = Chosen(chosen.tokens[at : at + len(each)], chosen.finite[at : at + len(each)])
+            if mine.finite[0] and speaking:
+                moves.append(self._speak(row, span, mine, each, scored))
             else:
-                moves.append(Advance(row, len(span.tokens), chosen.finite[at], scores[i]))
-            at += count
+                moves.append(Advance(row, len(span.tokens), mine.finite[0], scored))
+            at += len(each)
         return moves
 
     def _speak(

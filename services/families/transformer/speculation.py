@@ -22,21 +22,24 @@ class Speculation:
     most: int
     balance: float
 
-    def width(self, hopes: Sequence[float]) -> int:
-        """How many tokens each row feeds, its guesses included: that which makes the most tokens in a time.
+    def counts(self, hopes: Sequence[float], lengths: Sequence[int], beside: int = 0) -> list[int]:
+        """How many guessed tokens each row feeds behind its own: those that make the most tokens in a time.
 
-        `hopes`: each row's probability that a guessed token is right, given that those before it are; 0 where it has
-        none. All rows are padded to one width.
+        `hopes`: each row's probability that a guessed token is right, given that those before it are; `lengths`: of its
+        guess. `beside`: tokens of prompts in the same forward, each as good as one that is made.
         """
-        best, best_rate, made = 1, 0.0, 0.0
-        chances = [1.0] * len(hopes)
-        for width in range(1, self.most + 2):
-            made += sum(chances)
-            rate = made / (self.balance + width * len(hopes))
-            if rate > best_rate:
-                best, best_rate = width, rate
-            chances = [chance * hope for chance, hope in zip(chances, hopes, strict=True)]
-        return best
+        counts = [0] * len(hopes)
+        chances = [
+            (hope**place, row)
+            for row, (hope, length) in enumerate(zip(hopes, lengths, strict=True))
+            for place in range(1, length + 1)
+        ]
+        made = fed = float(len(hopes) + beside)
+        for chance, row in sorted(chances, reverse=True):
+            if chance * (self.balance + fed) <= made:
+                break
+            made, fed, counts[row] = made + chance, fed + 1, counts[row] + 1
+        return counts
 
 
 def balance_of(times: Mapping[int, float]) -> float:

@@ -42,6 +42,11 @@ class RowState(SlotRow):
     blocks: tuple[bytes, ...] = ()
     lookup: Lookup | None = None
 
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the row's next piece of its prompt needs the logits behind all its tokens."""
+        return not self.decoding and self.wants_prompt_logprobs
+
     def guess(self, most: int) -> tuple[int, ...]:
         """Tokens that may follow the chosen one, as many as the answer can take behind the next."""
         left = self.params.max_new_tokens - self.generated - 1

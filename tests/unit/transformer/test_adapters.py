@@ -170,7 +170,7 @@ def test_a_step_leaves_the_model_as_it_was_even_if_it_fails(
         raise RuntimeError("injected fault")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampler.forward, "last_logits", fail)
+        patch.setattr(sampler.forward, "logits", fail)
         state = sampler.start(family.row("a", PROMPTS[0]))
         with pytest.raises(RuntimeError, match="injected fault"):
             sampler.step([state])

@@ -74,7 +74,7 @@ def test_a_model_that_computes_otherwise_through_the_slots_is_refused(
 ) -> None:
     from services.families.transformer import forward
 
-    monkeypatch.setattr(forward.SlotForward, "_mask", lambda self, positions, length: None)
+    monkeypatch.setattr(forward.SlotForward, "_mask", lambda self, at, length: torch.zeros(*at.shape, length)[:, None])
     with pytest.raises(UnsupportedModel, match="changes its logits"):
         load_folder(folders("llama"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +166,28 @@ def test_a_wrong_guess_that_spoils_the_values_costs_the_row_nothing(
         assert (answer.tokens, answer.finish) == (plain.tokens, FinishReason.LENGTH)
 
 
-def test_widths_weigh_what_a_guess_may_save_against_what_it_costs() -> None:
+def test_counts_weigh_what_a_guess_may_save_against_what_it_costs() -> None:
     free, dear = Speculation(6, 1000.0), Speculation(6, 4.0)
-    assert free.width([0.9]) == 7
-    assert free.width([]) == free.width([0.0, 0.0]) == 1
-    assert dear.width([0.1]) == 1
-    assert dear.width([0.9]) > dear.width([0.9] * 8)
-    assert dear.width([0.9, *[0.0] * 15]) == 1, "one row's guesses would pad fifteen others"
+    assert free.counts([0.9], [6]) == [6]
+    assert free.counts([0.9, 0.9], [6, 2]) == [6, 2], "no more than a row has guessed"
+    assert free.counts([], []) == []
+    assert free.counts([0.0, 0.0], [6, 6]) == [0, 0]
+    assert dear.counts([0.1], [6]) == [0]
+    assert dear.counts([0.9], [6])[0] > max(dear.counts([0.9] * 8, [6] * 8))
+    assert dear.counts([0.9, *[0.0] * 7], [6] * 8) == [3, *[0] * 7], "each row feeds as many as pay"
+    assert dear.counts([0.9], [6], beside=100) == [0], "the weights are read for the prompts anyway"
+
+
+@pytest.mark.parametrize("hopes", [[0.9], [0.5, 0.8], [0.99, 0.3, 0.7]])
+def test_no_other_counts_make_more_tokens_in_a_time(hopes: list[float]) -> None:
+    speculation = Speculation(4, 6.0)
+
+    def rate(counts: Sequence[int]) -> float:
+        made = sum(hope**place for hope, count in zip(hopes, counts, strict=True) for place in range(count + 1))
+        return made / (speculation.balance + len(hopes) + sum(counts))
+
+    best = speculation.counts(hopes, [4] * len(hopes))
+    assert rate(best) == pytest.approx(max(rate(counts) for counts in product(range(5), repeat=len(hopes))))
 
 
 def test_the_balance_comes_from_times_and_is_coarse() -> None:

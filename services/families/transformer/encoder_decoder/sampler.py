@@ -130,7 +130,7 @@ class PairSampler:
     def _read(self, rows: Sequence[PairRow]) -> list[Advance[PairRow]]:
         """Some sources, those that have waited longest first; their rows make their first token."""
         waiting = [row for row in rows if not row.decoding]
-        claims = [Claim(row.read_at, len(row.params.prompt), scored=False) for row in waiting]
+        claims = [Claim(row.read_at, len(row.params.prompt)) for row in waiting]
         reading = [waiting[i] for i in choose_prompts(claims, self._limits.encode_tokens)]
         if not reading:
             return []
