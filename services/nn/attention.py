@@ -46,7 +46,7 @@ def flat_mask(groups: Sequence[RowGroup]) -> Tensor:
     Their valid tokens, one group behind the other, are the forward's. Keys and values are then those of all slots.
     """
     mask = groups[0].mask.new_zeros(1, 1, 1, 1)
-    mask.__dict__["castalia_groups"] = tuple(groups)
+    cast(Any, mask).__dict__["castalia_groups"] = tuple(groups)
     return mask
 
 
