@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
@@ -40,11 +40,12 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The answer is whole. `reason` is "stop" or "length"; counts are in tokens."""
+    """The answer is whole. `reason` is "stop", "length" or "tool_calls"; `calls` are those of tools."""
 
     reason: str | None
     prompt_tokens: int
     completion_tokens: int
+    calls: int = 0
 
 
 class Client:
@@ -173,15 +174,14 @@ class Client:
     def _answer(self, path: str, body: Mapping[str, object]) -> Generator[Delta | End]:
         reason: str | None = None
         usage: Mapping[str, int] = {}
+        reading = _Reading()
         for event in self.events(path, {**body, "stream": True, "stream_options": {"include_usage": True}}):
             usage = event.get("usage") or usage
             for choice in event.get("choices") or ():
                 reason = choice.get("finish_reason") or reason
-                delta = choice.get("delta") or {}
-                text = delta.get("content") or choice.get("text") or _called(delta.get("tool_calls") or ())
-                if text:
+                if text := reading.text(choice):
                     yield Delta(text)
-        yield End(reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+        yield End(reason, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), len(reading.calls))
 
     @contextmanager
     def _failures(self) -> Generator[None]:
@@ -200,10 +200,25 @@ class Client:
             raise CliError(f"{self.url}: {error}") from error
 
 
-def _called(pieces: Sequence[dict[str, Any]]) -> str:
-    """Pieces of calls of tools, to be read: a name, its arguments as they come."""
-    functions = [piece.get("function") or {} for piece in pieces]
-    return "".join(f"{each.get('name') or ''}{each.get('arguments') or ''}" for each in functions)
+@dataclass(slots=True)
+class _Reading:
+    """How far an answer was read: whether it has begun, and the indices of its calls of tools."""
+
+    begun: bool = False
+    calls: list[object] = field(default_factory=list[object])
+
+    def text(self, choice: Mapping[str, Any]) -> str:
+        """A piece, to be read. A call is a line: the tool's name, a space, the arguments as the model wrote them."""
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or choice.get("text") or ""
+        for piece in delta.get("tool_calls") or ():
+            function = piece.get("function") or {}
+            if piece.get("index") not in self.calls:
+                self.calls.append(piece.get("index"))
+                text += ("\n" if self.begun or text else "") + f"{function.get('name')} "
+            text += function.get("arguments") or ""
+        self.begun = self.begun or bool(text)
+        return text
 
 
 def _check(response: httpx.Response) -> None:

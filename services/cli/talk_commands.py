@@ -12,6 +12,16 @@ import typer
 from rich.console import Console
 
 from services.cli.context import CliError, KeyOption, UrlOption, connect, tools
+from services.cli.form_options import (
+    AnyJsonOption,
+    ChoiceOption,
+    RegexOption,
+    SchemaOption,
+    ToolChoiceOption,
+    ToolsOption,
+    form_fields,
+    tool_fields,
+)
 from services.cli.model_choice import ModelOption, first_model
 from services.cli.out_files import OUT, OutFiles, OverwriteOption
 from services.cli.printing import print_piece, say_made
@@ -81,30 +91,38 @@ def text(
     min_p: MinPOption = None,
     seed: SeedOption = None,
     stop: StopOption = None,
+    schema: SchemaOption = None,
+    any_json: AnyJsonOption = False,
+    regex: RegexOption = None,
+    choice: ChoiceOption = None,
+    tool_file: ToolsOption = None,
+    tool_choice: ToolChoiceOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> None:
     """Answer one prompt, streaming the text as it is made."""
     if complete and system:
         raise CliError("--system goes with chat answers; --complete goes on with the prompt as it is")
+    form = form_fields(schema=schema, any_json=any_json, regex=regex, choices=choice, complete=complete)
+    callable_tools = tool_fields(tool_file, tool_choice, complete=complete)
     files = OutFiles(out, 1, overwrite=overwrite) if out else None
     given = sys.stdin.read() if prompt == "-" else prompt
     client = connect(ctx, url, api_key)
     options = _options(
         max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed, stop=stop
     )
-    options["model"] = model or first_model(client, "completion" if complete else "chat")
+    options |= {**form, **callable_tools, "model": model or first_model(client, "completion" if complete else "chat")}
     opening = [{"role": "system", "content": system}] if system else []
     messages = [*opening, {"role": "user", "content": given}]
     stream = (
         client.complete({"prompt": given, **options}) if complete else client.chat({"messages": messages, **options})
     )
-    out_console = tools(ctx).out
+    out_console, pieces = tools(ctx).out, _texts(stream, has_form=bool(form))
     if files is None:
-        _print(out_console, stream)
+        _print(out_console, pieces)
         return
     began = time.monotonic()
-    path = files.write(0, "".join(_texts(stream)).encode())
+    path = files.write(0, "".join(pieces).encode())
     say_made(out_console, str(path), options["model"], seed, time.monotonic() - began)
 
 
@@ -137,10 +155,10 @@ def chat(
     ChatSession(client, conversation, options, out, interactive=interactive).run()
 
 
-def _print(console: Console, stream: Iterable[Delta | End]) -> None:
+def _print(console: Console, pieces: Iterable[str]) -> None:
     written = False
     try:
-        for piece in _texts(stream):
+        for piece in pieces:
             print_piece(console, piece)
             written = True
     finally:
@@ -148,10 +166,18 @@ def _print(console: Console, stream: Iterable[Delta | End]) -> None:
             print_piece(console, "\n")
 
 
-def _texts(stream: Iterable[Delta | End]) -> Iterator[str]:
+def _texts(stream: Iterable[Delta | End], *, has_form: bool) -> Iterator[str]:
+    """The pieces of an answer. Raises CliError after one that was cut where half of it is of no use."""
     from services.cli.client import Delta
 
-    return (item.text for item in stream if isinstance(item, Delta))
+    for item in stream:
+        if isinstance(item, Delta):
+            yield item.text
+        elif item.reason == "length" and (has_form or item.calls):
+            raise CliError(
+                "the answer reached the limit of tokens and is not whole: allow more with --max-tokens, or bound it, as"
+                " maxLength and maxItems of a schema do"
+            )
 
 
 def _options(**given: object) -> dict[str, object]:

@@ -56,7 +56,10 @@ generate.command(
     epilog=(
         '[bold]Examples:[/]\n\ncastalia generate text "What is the capital of France?"\n\n'
         'castalia generate text --complete --max-tokens 40 --seed 1 "Once upon a time" --out story.txt\n\n'
-        'cat letter.txt | castalia generate --system "Summarise in one sentence." -'
+        'cat letter.txt | castalia generate --system "Summarise in one sentence." -\n\n'
+        'castalia generate "Tell me of Paris, as JSON." --schema city.json\n\n'
+        'castalia generate "Is Paris in France?" --choice yes --choice no\n\n'
+        'castalia generate "What is the weather in Paris?" --tools tools.json --tool-choice required'
     )
 )(text)
 generate.command(epilog=IMAGE_EXAMPLES)(image)

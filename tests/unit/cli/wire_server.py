@@ -25,8 +25,9 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 class WireServer(ThreadingHTTPServer):
-    """`pieces` are the texts of a streamed answer, `events` those of one that draws or sounds, `lines` those of a list,
-    `file` is the speech, `metrics` are readings, the last of them again and again; `ending` says how a stream ends.
+    """`pieces` are the texts of a streamed answer, `calls` the pieces of its calls of tools behind them, `events` those
+    of one that draws or sounds, `lines` those of a list, `file` is the speech, `metrics` are readings, the last of them
+    again and again; `ending` says how a stream ends.
 
     done: as it should; cut: the connection closes early; clean: it ends without [DONE]; error: an error event, then a
     cut; hang: it waits until the client goes away, and then sets `left`.
@@ -37,6 +38,7 @@ class WireServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.models = list(MODELS)
         self.pieces = ["Hel", "lo\u2028é"]
+        self.calls: list[Mapping[str, object]] = []
         self.events: list[Mapping[str, object]] = []
         self.lines: list[Mapping[str, object]] = []
         self.file = b""
@@ -121,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         for piece in self.server.pieces:
             choice = {"delta": {"content": piece}} if chat else {"text": piece}
             self._event({"choices": [{**choice, "finish_reason": None}], "usage": None})
+        for call in self.server.calls:
+            self._event({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": None}], "usage": None})
         match self.server.ending:
             case "done":
                 last = {"delta": {}} if chat else {"text": ""}
