@@ -91,6 +91,16 @@ def _bad_chat_fields(model: str) -> list[Row]:
         row("too many stops", "stop", "invalid_value", "at most 16 items", stop=["a"] * 17),
         row("empty stop", "stop", "invalid_value", "at least 1 character", stop=""),
         row("logit_bias of a word", "logit_bias.cat", "invalid_value", "pattern", logit_bias={"cat": 1}),
+        row("prediction as text", "prediction", "invalid_type", "", prediction="a"),
+        row("type of a prediction", "prediction.type", "invalid_value", "'content'", prediction={"type": "text"}),
+        row("no prediction", "prediction.content", "missing_required_parameter", "", prediction={"type": "content"}),
+        row(
+            "prediction of a number",
+            "prediction.content",
+            "invalid_type",
+            "",
+            prediction={"type": "content", "content": 5},
+        ),
         row("logit_bias over 100", "logit_bias.5", "invalid_value", "got 101", logit_bias={"5": 101}),
     ]
 

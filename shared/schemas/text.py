@@ -30,9 +30,19 @@ class TextPart(RequestModel):
     text: str
 
 
+Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=2048, fail_fast=True)]
+
+
+def text_of(content: Content | None) -> str:
+    """The content as one string; parts follow each other without a separator."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.text for part in content)
+
+
 class ChatMessage(RequestModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=2048, fail_fast=True)] | None = Field(
+    content: Content | None = Field(
         default=None, description="what was said; null only where the assistant calls tools"
     )
     name: Name | None = None
@@ -53,10 +63,7 @@ class ChatMessage(RequestModel):
 
     @property
     def text(self) -> str:
-        """The content as one string; parts follow each other without a separator."""
-        if self.content is None or isinstance(self.content, str):
-            return self.content or ""
-        return "".join(part.text for part in self.content)
+        return text_of(self.content)
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -85,6 +92,13 @@ def check_results(messages: list[ChatMessage]) -> None:
             raise refusal(
                 f"messages[{i}].tool_call_id", "a message of the role 'tool' answers a call of the assistant before it"
             )
+
+
+class ExpectedAnswer(RequestModel):
+    """OpenAI's `prediction`."""
+
+    type: Literal["content"]
+    content: Content = Field(description="a text that the answer is expected to repeat, but for some changes")
 
 
 class StreamOptions(RequestModel):
@@ -175,7 +189,9 @@ class ChatRequest(SamplingRequest):
     top_logprobs: int | None = Field(
         default=None, ge=0, le=20, description="and of so many of the likeliest in its place; only with `logprobs`"
     )
-
+    prediction: ExpectedAnswer | None = Field(
+        default=None, description="what the answer is expected to be: it comes sooner the more of it is right"
+    )
     response_format: ResponseFormat | None = Field(
         default=None, description="the form that the answer must have, as OpenAI says it"
     )

@@ -25,6 +25,20 @@ def test_the_official_client_gets_the_same_answer_whole_and_streamed(local_fleet
     assert whole.usage.completion_tokens == 24
 
 
+def test_an_answer_is_the_same_whatever_it_is_expected_to_be(local_fleet: LocalFleet) -> None:
+    asked = {"model": "llama", "messages": QUESTION, **GREEDY, "extra_body": {"ignore_eos": True}}
+    with local_fleet.openai() as client:
+        whole = client.chat.completions.create(**asked)
+        said = whole.choices[0].message.content
+        for expected in (said, "The capital of France is Paris.", [{"type": "text", "text": said[:9]}]):
+            again = client.chat.completions.create(prediction={"type": "content", "content": expected}, **asked)
+            assert again.choices[0].message.content == said
+            assert again.usage.total_tokens == whole.usage.total_tokens
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(prediction={"type": "content", "content": said * 5000}, **asked)
+    assert (refused.value.param, refused.value.code) == ("prediction", "context_length_exceeded")
+
+
 def test_every_model_of_every_service_is_listed_ready_and_answers(local_fleet: LocalFleet) -> None:
     with local_fleet.openai() as client, local_fleet.http() as http:
         for model in ("llama", "tight", "qwen"):

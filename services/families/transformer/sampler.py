@@ -82,7 +82,7 @@ class TransformerSampler:
         text, blocks = self._text.start(params), self._blocks(params)
         row = RowState(params, seen, text, blocks=blocks, read_at=self._step)
         if self._limits.speculation is not None and row.foresees:
-            row.lookup = Lookup(params.prompt)
+            row.lookup = Lookup(params.prompt, params.expected)
         with device_errors():
             self._prefixes.use(row.blocks)
             self.table.join(row, self._limits.max_batch_size)

@@ -10,7 +10,7 @@ from services.nn.text.conversations import ConversationEncoder, characters_of, c
 from services.nn.text.params import GenerateParams, TextChunk
 from services.nn.text.tasks import Generation
 from shared.events import TextDelta, ToolCallDelta
-from shared.schemas.text import ChatRequest
+from shared.schemas.text import ChatRequest, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,16 @@ class ChatTask:
             prompt += vocabulary.encode_markup(calls.opening)
         length = self.generation.row_length(prompt, request.max_new_tokens, "messages")
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        prompts = [(prompt, length, None)]
-        return self.generation.rows(request, task="chat", prompts=prompts, logprobs=logprobs, salt=salt, calls=calls)
+        expected = () if request.prediction is None else self.generation.expected(text_of(request.prediction.content))
+        return self.generation.rows(
+            request,
+            task="chat",
+            prompts=[(prompt, length, None)],
+            logprobs=logprobs,
+            salt=salt,
+            calls=calls,
+            expected=expected,
+        )
 
     def encode(self, chunk: TextChunk) -> TextDelta | tuple[TextDelta | ToolCallDelta, ...]:
         return self.generation.events(chunk) if chunk.pieces else self.generation.event(chunk)

@@ -17,6 +17,7 @@ const HIDDEN = [
   "ignore_eos",
   "min_tokens",
   "prompt_cache_key",
+  "prediction",
   "tools",
   "tool_choice",
   "parallel_tool_calls",

@@ -14,6 +14,7 @@ const CONTENT = new Set([
   "times",
   "tokens",
   "stop",
+  "prediction",
   "logit_bias",
   "user",
   "prompt_cache_key",

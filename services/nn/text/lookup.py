@@ -13,13 +13,18 @@ _MEMORY = 0.9  # of how its guesses were, kept with each new one
 
 
 class Lookup:
-    """A row's text, indexed by its last tokens. `hope`: how likely its next guess is right, as its last ones were."""
+    """A row's text, indexed by its last tokens. `hope`: how likely its next guess is right, as its last ones were.
 
-    def __init__(self, prompt: Sequence[int]) -> None:
+    What the answer is `expected` to be is read as if it followed the prompt, whose end then comes again, so that the
+    first guess is how it begins.
+    """
+
+    def __init__(self, prompt: Sequence[int], expected: Sequence[int] = ()) -> None:
         self.tokens: list[int] = []
         self._after: dict[tuple[int, ...], int] = {}  # where the text went on, the last time that these tokens came
         self._next: int | None = None  # where it went on after those that are its last now
-        for token in prompt:
+        again = prompt[-_GRAMS[0] :] if expected else ()
+        for token in (*prompt, *expected, *again):
             self._index(token)
         self.hope = 0.5
 

@@ -56,7 +56,8 @@ class GenerateParams:
 
     Rows of equal `salt` and adapter share the beginnings of their prompts. `whole`: the text comes in one chunk, at the
     end. `piece`: how many tokens of the prompt one step reads. `grammar`: the form that the answer must have, if any.
-    `calls`: how calls of tools are read out of the answer, where there may be any.
+    `calls`: how calls of tools are read out of the answer, where there may be any. `expected`: what the client expects
+    the answer to be, from which tokens may be guessed; it changes none.
     """
 
     task: str
@@ -75,6 +76,7 @@ class GenerateParams:
     grammar: Grammar | None = None
     calls: CallReader | None = None
     adapter: Adapter | None = None
+    expected: tuple[int, ...] = ()
 
     @property
     def prefix_salt(self) -> str:

@@ -91,6 +91,15 @@ class Generation:
             raise ContextTooLong(limit=limit, got=got + wanted, param=param, detail=detail + self.limits.bound)
         return limit - got if asked is None else asked
 
+    def expected(self, text: str) -> list[int]:
+        """What a client expects an answer to be. Raises ContextTooLong where none can have so many tokens."""
+        self.check_text(len(text), "prediction")
+        tokens, limit = self.vocabulary.encode(text), self.limits.context
+        if len(tokens) > limit:
+            detail = " in the prediction" + self.limits.bound
+            raise ContextTooLong(limit=limit, got=len(tokens), param="prediction", detail=detail)
+        return tokens
+
     def options(self, request: SamplingRequest) -> SamplingOptions:
         """What the request says, else the model's configured defaults; below LEAST_TEMPERATURE is greedy."""
         defaults = self.defaults
@@ -126,10 +135,12 @@ class Generation:
         logprobs: int | None,
         salt: str,
         calls: CallPlan | None = None,
+        expected: Sequence[int] = (),
     ) -> list[GenerateParams]:
         """`n` rows of each (prompt, new tokens, echo), prompt by prompt; row i draws from the seed of (seed, i).
 
-        `calls`: how they may call tools, and what form holds them to it, in place of the request's own.
+        `calls`: how they may call tools, and what form holds them to it, in place of the request's own. `expected`:
+        what their answers may turn out to be.
         """
         fewest = request.min_tokens or 0
         for _, length, _ in prompts:
@@ -160,6 +171,7 @@ class Generation:
                 grammar=grammar,
                 calls=None if calls is None else calls.reader(seed, prompt),
                 adapter=self.adapter,
+                expected=tuple(expected),
             )
             for (prompt, length, echo), own in zip(prompts, seeds, strict=True)
             for seed in own

@@ -12,6 +12,7 @@ import pytest
 from services.gateway.dispatcher import ReplicaLost
 from shared.errors import ContextTooLong, Overloaded
 from shared.events import Failed, Finished, RowEvent, TextDelta, ToolCallDelta
+from shared.schemas.text import text_of
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import ACCEPTED, HELLO, MODEL, OTHER, STOPPED, Gateway, fail_with, play, report, text
 
@@ -129,6 +130,16 @@ async def test_text_before_calls_is_content(client: openai.AsyncOpenAI, gateway:
     )
     assert answer.choices[0].message.content == "Let me see."
     assert len(answer.choices[0].message.tool_calls or ()) == 1
+
+
+async def test_what_the_answer_is_expected_to_be_arrives(client: openai.AsyncOpenAI, gateway: Gateway) -> None:
+    question: Any = [{"role": "user", "content": "hi"}]
+    parts: Any = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    for content in ("Hello", parts):
+        expected: Any = {"type": "content", "content": content}
+        answer = await client.chat.completions.create(model=MODEL, messages=question, prediction=expected)
+        assert answer.choices[0].message.content == WHOLE
+    assert [text_of(call.body.prediction.content) for _, call in gateway.dispatcher.calls] == ["Hello", "Hello"]
 
 
 async def test_our_forms_of_completions_arrive(client: openai.AsyncOpenAI, gateway: Gateway) -> None:

@@ -48,3 +48,22 @@ def test_hope_follows_how_the_guesses_were_and_tells_nothing_of_the_prompt() -> 
     fallen = text.hope
     text.add(78)  # nothing was guessed
     assert text.hope == fallen
+
+
+def test_what_is_expected_is_guessed_from_the_answers_first_token_on() -> None:
+    text = Lookup([1, 2, 3, 4], [7, 8, 9, 5, 6])
+    assert text.guess(5) == (7, 8, 9, 5, 6)
+    for token in (7, 8):
+        text.add(token)
+    assert text.guess(2) == (9, 5)
+    for token in (77, 9, 5):  # one that is not in it
+        text.add(token)
+    assert text.guess(1) == (6,)
+    short = Lookup([1], [7, 8, 9])
+    assert short.guess(3) == ()
+    short.add(7)
+    assert short.guess(2) == (8, 9)
+
+
+def test_nothing_expected_is_a_text_as_it_was() -> None:
+    assert Lookup([1, 2, 3, 1, 2], []).tokens == [1, 2, 3, 1, 2]
