@@ -46,6 +46,8 @@ OVERVIEW = Dashboard(
     ),
 )
 
+FORMS = {"compiled": "forms_compiled_total", "refused": "forms_refused_total", "found": "forms_found_total"}
+
 ONE_MODEL = Dashboard(
     "model",
     "model",
@@ -80,6 +82,14 @@ ONE_MODEL = Dashboard(
             model.recorded("cache_hit:ratio_rate5m").named("of late"),
             model.largest("cache_hit_ratio", "gateway").named("since the start of"),
         ),
+        panel(
+            "Tokens guessed ahead a second",
+            "short",
+            model.rate("guessed_tokens_total").named("checked"),
+            model.rate("accepted_tokens_total").named("right"),
+        ),
+        panel("Forms of answers a second", "short", *[model.rate(each).named(name) for name, each in FORMS.items()]),
+        panel("Seconds that new forms took, a second", "s", model.rate("form_seconds_total")),
         panel("Rows a second, by how they end", "short", model.rate("finished_rows_total", "reason")),
         panel("Seconds that the last load took", "s", model.largest("model_load_seconds", "replica")),
         panel("Memory that the loaded model may take", "bytes", model.total("model_memory_bytes", "replica")),

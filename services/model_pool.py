@@ -86,7 +86,8 @@ class ModelPool:
             base = None if config.based_on is None else slots[config.based_on]
             old = self._slots.get(config.id)
             same = old is not None and (old.family, old.config, old.base) == (service.family, config, base)
-            slots[config.id] = old if old is not None and same else ModelSlot(service.family, config, base)
+            new = ModelSlot(service.family, config, base, counted={} if old is None else old.counts)
+            slots[config.id] = old if old is not None and same else new
         slots = {config.id: slots[config.id] for config in service.models}
         gone = [slot for model, slot in self._slots.items() if slots.get(model) is not slot]
         if (budget := int(service.resources.memory)) != self._budget:
@@ -280,7 +281,7 @@ class ModelPool:
 
     async def _evict(self, slot: ModelSlot) -> None:
         # Cold before the first await: a lease asked for meanwhile loads the model again, behind this load.
-        slot.loaded = None
+        slot.unload()
         await self._unregister(slot)
         log.info("model %s was evicted", slot.config.id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.families import LoadedModel
@@ -34,6 +35,7 @@ class ModelSlot:
     users: int = 0  # leases, and those who wait for one
     last_used: float = 0.0
     memory: int | None = None  # by the last load's own account
+    counted: Mapping[str, float] = field(default_factory=dict[str, float])  # by what was loaded under its id before
     load_s: float | None = None  # how long the last load took, once it had its turn and its room
     weight_bytes: int | None = None  # on disk
     failures: int = field(default=0, init=False)
@@ -50,6 +52,12 @@ class ModelSlot:
         if self.loading is not None:
             return "loading"
         return "cold" if self.error is None else "failed"
+
+    @property
+    def counts(self) -> Mapping[str, float]:
+        """What the family has counted of the model, in all its loads."""
+        now = {} if self.loaded is None else self.loaded.counts.snapshot()
+        return {name: self.counted.get(name, 0.0) + now.get(name, 0.0) for name in {**self.counted, **now}}
 
     @property
     def expected_memory(self) -> int:
@@ -107,6 +115,9 @@ class ModelSlot:
     def succeed(self, loaded: LoadedModel, now: float) -> None:
         self.loaded, self.memory, self.load_s, self.last_used = loaded, loaded.memory, self._elapsed_s(now), now
         self.failures, self.error = 0, None
+
+    def unload(self) -> None:
+        self.counted, self.loaded = self.counts, None
 
     def fail(self, error: Exception, now: float, *, permanent: bool) -> None:
         self.failures += 1

@@ -78,6 +78,7 @@ def _model_report(
         places=stats.places,
         batch_rows=_histogram(stats.batch_rows),
         load_s=slot.load_s,
+        counts=slot.counts,
     )
 
 

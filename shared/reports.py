@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from shared.prediction import UNSEEN, Load, Pace, Waiting
@@ -53,6 +53,7 @@ class ModelReport:
     places: int = 0  # rows that the batch takes; 0 of a model that was never loaded
     batch_rows: Histogram = NOTHING  # rows in a step
     load_s: float | None = None  # how long the last load took, in seconds
+    counts: Mapping[str, float] = field(default_factory=dict[str, float])  # counters of its family's own, by name
 
     @property
     def load(self) -> Load:

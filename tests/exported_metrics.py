@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.gateway.limits import LimitMetrics
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.record import Record
+from services.gateway.replica_metrics import COUNTED
 from shared.config.models import FleetConfig
 from shared.prediction import Pace, Share, Waiting
 from shared.reports import DeviceMemory, Histogram, ModelReport, ReplicaReport
@@ -25,6 +26,7 @@ REPORT = ReplicaReport(
         ModelReport(
             "m", "ready", "rev", {}, 1, 1, 1.0, 1, 1, 1, 1.0, {"error": 1}, ONE, ONE, ONE, 1.0,
             (Waiting(Share(0, "t", 1.0), 1.0),), Pace(1.0, 1.0, 1.0), places=1, batch_rows=ONE, load_s=1.0,
+            counts={name: 1.0 for name, _ in COUNTED},
         ),
     ),
     healthy=True,

@@ -15,6 +15,7 @@ EMPTY: Mapping[str, str] = {
     "capacity: Memory of devices (A)": "no service of models.yaml takes a device",
     "capacity: Memory of devices (most)": "no service of models.yaml takes a device",
 }
+_TEXT = "of models of text alone"
 _WHOLE = "an answer that comes whole has no pieces"
 _QUEUED = "known of services whose queue has been seen to drain"
 SOME: Mapping[str, str] = {
@@ -28,6 +29,12 @@ SOME: Mapping[str, str] = {
     "model: Tokens a second": "what is asked for without words has no tokens",
     "model: Share of prompts' tokens that were read before (of late)": "few models keep prompts",
     "model: Share of prompts' tokens that were read before (since the start of)": "of models that have read tokens",
+    "model: Tokens guessed ahead a second (checked)": _TEXT,
+    "model: Tokens guessed ahead a second (right)": _TEXT,
+    "model: Forms of answers a second (compiled)": _TEXT,
+    "model: Forms of answers a second (refused)": _TEXT,
+    "model: Forms of answers a second (found)": _TEXT,
+    "model: Seconds that new forms took, a second": _TEXT,
     "model: Copies of requests a second": "one route mirrors, to one model",
     "tenants: Share of requests that failed": "of one tenant are requests that would be late",
     "tenants: Beyond the tenant's own limits": "one tenant has limits",

@@ -6,12 +6,13 @@ The names of families appear in their folders, in their configuration schemas, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 from services.engine.contract import Sampler, Task
+from services.engine.counts import Counts
 from shared.config.base import LocalModel
 
 FAMILIES: Mapping[str, str] = {
@@ -36,6 +37,7 @@ class LoadedModel:
     """A model ready to serve. `memory` is what it may take at most: weights, caches and growth, in bytes.
 
     `adapt` loads a model that is this one changed by an adapter, where the family has such: its sampler is this one's.
+    `counts`: what the family counts of it; `/metrics` shows the names in `services.gateway.replica_metrics.COUNTED`.
     """
 
     sampler: Sampler[Any, Any, Any]
@@ -44,6 +46,7 @@ class LoadedModel:
     limits: Mapping[str, float]
     revision: str
     adapt: Load | None = None
+    counts: Counts = field(default_factory=Counts)
 
 
 Load = Callable[[LocalModel, Path], LoadedModel]

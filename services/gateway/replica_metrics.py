@@ -43,6 +43,14 @@ COUNTERS: tuple[Reading[ModelReport], ...] = (
     ("row_steps", "Rows stepped, summed over steps.", lambda m: m.row_steps),
     ("units", "Work done.", lambda m: m.units),
 )
+COUNTED = (  # by the names that families count under; a model whose family does not has no sample
+    ("guessed_tokens", "Tokens guessed ahead that were checked."),
+    ("accepted_tokens", "Of these, those that were right, and made a token more."),
+    ("forms_compiled", "Forms of answers that were new and were compiled."),
+    ("forms_refused", "Forms of answers that were new and cannot be had."),
+    ("forms_found", "Forms of answers that were known from before."),
+    ("form_seconds", "How long new forms took."),
+)
 HISTOGRAMS: tuple[tuple[str, str, Callable[[ModelReport], Histogram]], ...] = (
     ("queue_seconds", "How long a row was in the queue.", lambda m: m.queue_seconds),
     ("row_first_chunk_seconds", "From a row's submission to its first chunk.", lambda m: m.first_chunk_seconds),
@@ -85,6 +93,12 @@ class ReplicaSeries(Collector):
             counter = CounterMetricFamily(f"castalia_{name}", text, labels=MODEL)
             for key, model in self._models:
                 counter.add_metric(key, read(model) or 0.0)
+            yield counter
+        for name, text in COUNTED:
+            counter = CounterMetricFamily(f"castalia_{name}", text, labels=MODEL)
+            for key, model in self._models:
+                if name in model.counts:
+                    counter.add_metric(key, model.counts[name])
             yield counter
         for name, text, find in HISTOGRAMS:
             family = HistogramMetricFamily(f"castalia_{name}", text, labels=MODEL)

@@ -38,6 +38,7 @@ from services.nn.errors import UnsupportedModel
 from services.nn.linears import BATCHES, pack_linears, packed_bytes
 from services.nn.text.detokenizer import make_detokenizer
 from services.nn.text.grammar import make_grammars
+from services.nn.text.params import text_counts
 from services.nn.text.rows import RowText
 from services.nn.text.tasks import (
     CompletionTask,
@@ -120,6 +121,7 @@ def _assemble(
         memory=memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
         revision=config.revision,
+        counts=generation.counts,
     )
     head = model.get_output_embeddings()
     output = next((name for name, module in model.named_modules() if module is head), None)
@@ -148,7 +150,8 @@ def _adapt(base: _Base, config: AdapterModel, folder: Path) -> LoadedModel:
     """The decoder with the folder's adapter. Its memory is the adapter's matrices. Raises UnsupportedModel."""
     with device_errors():
         adapter = load_adapter(folder, base.sites, output=base.output, dtype=base.model.dtype, device=base.model.device)
-    generation = replace(base.generation, adapter=adapter, defaults=config.sampling or base.generation.defaults)
+    defaults = config.sampling or base.generation.defaults
+    generation = replace(base.generation, adapter=adapter, defaults=defaults, counts=text_counts())
     encoder = base.encoder
     if config.conversation is not None:
         encoder = conversation(config.conversation, base.model.config, base.tokenizer, generation.vocabulary)
@@ -159,6 +162,7 @@ def _adapt(base: _Base, config: AdapterModel, folder: Path) -> LoadedModel:
         memory=adapter.nbytes,
         revision=config.revision,
         adapt=None,
+        counts=generation.counts,
     )
 
 

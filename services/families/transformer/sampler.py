@@ -226,7 +226,7 @@ class TransformerSampler:
         if not all(chosen.finite):
             self._cache.wipe_cells(row.slot, row.length + fed, row.room)  # of wrong guesses, which nothing may meet
         earlier = tuple(zip(chosen.tokens, said[:-1], strict=False))
-        return Advance(row, fed, True, scores, chosen.tokens[len(said) - 1], said[-1], earlier)
+        return Advance(row, fed, True, scores, chosen.tokens[len(said) - 1], said[-1], earlier, len(guesses))
 
     def _commit(self, move: Advance[RowState]) -> None:
         """The only place that changes rows. A row that is not finite keeps its mark, and is wiped when it leaves.
@@ -246,5 +246,7 @@ class TransformerSampler:
             return
         for token, said in (*move.earlier, (move.token, spoken)):
             row.take(token, said)
+        if move.guessed and row.params.counts is not None:
+            row.params.counts.add(guessed_tokens=move.guessed, accepted_tokens=len(move.earlier))
         if reading:
             self.table.promote(row)

@@ -27,7 +27,8 @@ class Advance(Generic[RowT]):
     """One row's step, ready to commit. `fed` tokens were read; `token` was chosen, unless more of the prompt comes.
 
     `earlier`: tokens that the step chose before that one, each as it had been guessed. `spoken` has the text of all.
-    `finite` False: the row's values are no numbers, and it has failed.
+    `guessed`: how many guesses the step checked, of which those were right. `finite` False: the row's values are no
+    numbers, and it has failed.
     """
 
     row: RowT
@@ -37,6 +38,7 @@ class Advance(Generic[RowT]):
     token: int | None = None
     spoken: Spoken | None = None
     earlier: tuple[tuple[int, Spoken], ...] = ()
+    guessed: int = 0
 
     @property
     def units(self) -> float:

@@ -7,12 +7,14 @@ walked along a trie of the tokens' bytes.
 from __future__ import annotations
 
 import json
+import time
 from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
 
+from services.engine.counts import Counts
 from services.nn.text.grammar_trial import BadGrammar, limits, said, try_grammar
 from services.nn.text.tokenizer import Vocabulary
 from shared.errors import InvalidRequest, Overloaded
@@ -75,19 +77,22 @@ class Grammars:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def compile(self, form: AnswerForm, salt: str = "") -> Grammar:
-        """Takes a tenth of a second for a form that is new to its salt, so that none learns by time of another's.
+    def compile(self, form: AnswerForm, salt: str = "", counts: Counts | None = None) -> Grammar:
+        """`counts`: of the model that asks, which may share its forms with others.
+
+        Takes a tenth of a second for a form that is new to its salt, so that none learns by time of another's.
 
         Raises InvalidRequest for one that cannot be followed.
         Raises Overloaded where the machine has no time to find out.
         """
-        key = (salt, form.kind, form.text)
+        key, counts = (salt, form.kind, form.text), counts or Counts()
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
+                counts.add(forms_found=1)
         if found is None:
-            found = self._compiled(form)
+            found = self._counted(form, counts)
             with self._lock:
                 self._kept[key] = found
                 while len(self._kept) > KEPT_GRAMMARS:
@@ -95,6 +100,16 @@ class Grammars:
         if isinstance(found, str):
             raise InvalidRequest(f"The answer cannot have this form: {found}", param=form.param)
         return found
+
+    def _counted(self, form: AnswerForm, counts: Counts) -> Grammar | str:
+        """As `_compiled`. Counted as refused is also what there was no time for."""
+        began, found = time.monotonic(), None
+        try:
+            found = self._compiled(form)
+            return found
+        finally:
+            outcome = "forms_compiled" if isinstance(found, Grammar) else "forms_refused"
+            counts.add(form_seconds=time.monotonic() - began, **{outcome: 1})
 
     def _compiled(self, form: AnswerForm) -> Grammar | str:
         """The grammar, or what is wrong with it."""

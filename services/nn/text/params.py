@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import NamedTuple, Protocol
 
+from services.engine.counts import Counts
 from services.nn.text.calls import CallReader, Piece
 from services.nn.text.grammar import Grammar
 from shared.events import TextDelta, TokenIds
@@ -50,6 +51,12 @@ class Adapter(Protocol):
     def active(self) -> AbstractContextManager[None]: ...
 
 
+def text_counts() -> Counts:
+    """What is counted of a model of text: tokens guessed ahead, and forms that answers are to have."""
+    forms = ("forms_compiled", "forms_refused", "forms_found", "form_seconds")
+    return Counts("guessed_tokens", "accepted_tokens", *forms)
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateParams:
     """One row of generation. `echo` is the prompt's text if the answer begins with it.
@@ -57,7 +64,7 @@ class GenerateParams:
     Rows of equal `salt` and adapter share the beginnings of their prompts. `whole`: the text comes in one chunk, at the
     end. `piece`: how many tokens of the prompt one step reads. `grammar`: the form that the answer must have, if any.
     `calls`: how calls of tools are read out of the answer, where there may be any. `expected`: what the client expects
-    the answer to be, from which tokens may be guessed; it changes none.
+    the answer to be, from which tokens may be guessed; it changes none. `counts`: the model's own.
     """
 
     task: str
@@ -77,6 +84,7 @@ class GenerateParams:
     calls: CallReader | None = None
     adapter: Adapter | None = None
     expected: tuple[int, ...] = ()
+    counts: Counts | None = field(default=None, compare=False, repr=False)
 
     @property
     def prefix_salt(self) -> str:

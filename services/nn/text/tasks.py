@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import ClassVar
 
+from services.engine.counts import Counts
 from services.nn.rng import derive_seed
 from services.nn.text.call_plans import CallPlan
 from services.nn.text.conversations import ConversationEncoder, characters_of, check_tools_of
@@ -18,6 +19,7 @@ from services.nn.text.params import (
     ReadyParams,
     SamplingOptions,
     TextChunk,
+    text_counts,
 )
 from services.nn.text.tokenizer import Vocabulary
 from shared.config.text import SamplingDefaults
@@ -65,6 +67,7 @@ class Generation:
     """What chat and completion share: from checked prompts to rows, and from chunks to events.
 
     `grammars` None: answers of the model cannot be held to a form. `adapter`: what changes the model for these rows.
+    `counts`: of the model that these tasks are of.
     """
 
     vocabulary: Vocabulary
@@ -72,6 +75,7 @@ class Generation:
     defaults: SamplingDefaults
     grammars: Grammars | None = None
     adapter: Adapter | None = None
+    counts: Counts = field(default_factory=text_counts)
 
     def check_text(self, characters: int, param: str) -> None:
         """Refuse without tokenising what exceeds the context even if every token were the longest: ContextTooLong."""
@@ -172,6 +176,7 @@ class Generation:
                 calls=None if calls is None else calls.reader(seed, prompt),
                 adapter=self.adapter,
                 expected=tuple(expected),
+                counts=self.counts,
             )
             for (prompt, length, echo), own in zip(prompts, seeds, strict=True)
             for seed in own
@@ -182,7 +187,7 @@ class Generation:
             return None
         if self.grammars is None:
             raise InvalidRequest("This model's answers cannot be held to a form.", param=form.param)
-        return self.grammars.compile(form, salt)
+        return self.grammars.compile(form, salt, self.counts)
 
     def event(self, chunk: TextChunk) -> TextDelta:
         logprobs = None if chunk.logprobs is None else tuple(self._logprob(raw) for raw in chunk.logprobs)

@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.gateway.metric_labels import OTHER, TenantLabels
 from services.gateway.metrics import OTHER_REASON, REASONS, REFUSED, GatewayMetrics
 from services.gateway.record import CLIENT_CLOSED, Record
+from services.gateway.replica_metrics import COUNTED
 from services.gateway.routes_ops import NotReady
 from services.gateway.state import Tempo
 from services.gateway.tenants import Tenant
+from services.nn.text.params import text_counts
 from shared.errors import Overloaded, ServiceError
 from shared.events import Failed, Finished, RowEvent, TextDelta
 from shared.prediction import Share, Waiting
@@ -135,6 +137,20 @@ def test_a_model_that_is_configured_no_more_keeps_its_family() -> None:
     metrics.configure(type(FLEET).model_validate(changed))
     metrics.observe(Record("id", "POST", "/", 0.0, model="m", status=200), route="/", seconds=1.0)
     assert value(metrics, "castalia_requests_total", model="m", family="transformer") == 1
+
+
+def test_what_a_family_counts_itself_is_shown_by_the_names_that_are_known_of_the_models_that_count_it() -> None:
+    counting = replace(REPORT.models[0], counts={"guessed_tokens": 7.0, "secrets": 1.0})
+    other = replace(REPORT.models[0], model="n", counts={})
+    text = GatewayMetrics().render([replace(REPORT, models=(counting, other))]).decode()
+    found = re.findall(r'^castalia_guessed_tokens_total\{.*model="(\w+)".*\} (\S+)', text, re.MULTILINE)
+    assert found == [("m", "7.0")]
+    assert "secrets" not in text
+    assert "castalia_accepted_tokens_total{" not in text
+
+
+def test_all_that_models_of_text_count_is_known() -> None:
+    assert text_counts().snapshot().keys() == {name for name, _ in COUNTED}
 
 
 def test_the_cache_hit_ratio_is_of_all_prompts_so_far() -> None:

@@ -66,6 +66,28 @@ async def test_a_lease_evicts_the_least_recently_used_model_without_users() -> N
     assert pool.slots["b"].state == "cold"
 
 
+async def test_what_a_model_has_counted_stays_when_it_is_evicted_or_replaced() -> None:
+    loader = Loader({"a": loaded(60), "b": loaded(60)})
+    pool = pool_of(loader, FakeRegistry())
+
+    async def count(amount: float) -> None:
+        async with pool.lease("a", wait_s=10) as model:
+            model.counts.add(guesses=amount)
+
+    pool.apply(service("a", "b", memory=100))
+    await count(2)
+    async with pool.lease("b", wait_s=10):
+        assert (pool.slots["a"].state, pool.slots["a"].counts) == ("cold", {"guesses": 2})
+    loader.models["a"] = loaded(60)
+    await count(3)
+    assert pool.slots["a"].counts == {"guesses": 5}
+    loader.models["a"] = loaded(60)
+    pool.apply(service("a=new", memory=100))
+    assert pool.slots["a"].counts == {"guesses": 5}
+    await count(4)
+    assert pool.slots["a"].counts == {"guesses": 9}
+
+
 async def test_a_leased_model_is_never_evicted_and_the_next_waits_for_its_end() -> None:
     registry = FakeRegistry()
     pool = pool_of(Loader({"a": loaded(60), "b": loaded(60)}), registry)

@@ -8,7 +8,7 @@ from services.replica_report import Reporter
 from services.scaling.load import ReplicaLoad
 from shared.prediction import UNSEEN, Share, Waiting, queue_wait_s
 from tests.contract.fake import FakeParams
-from tests.unit.replica.fakes import service
+from tests.unit.replica.fakes import loaded, service
 from tests.unit.replica.overload_sim import Simulation, Stream
 
 
@@ -65,3 +65,11 @@ def test_a_report_says_how_full_batches_were_and_how_long_the_model_took_to_load
     assert (busy.places, busy.load_s) == (4, 1.5)
     assert (idle.places, idle.load_s) == (0, None)
     assert (report.healthy, report.devices) == (False, ())
+
+
+def test_a_report_has_what_a_family_counts_itself() -> None:
+    simulation, known = Simulation(), slots()
+    known["m"].loaded = loaded()
+    known["m"].loaded.counts.add(guesses=3)
+    report = Reporter("s", "r", simulation.engine, simulation.admission).report(known, max_wait_s=60)
+    assert [model.counts for model in report.models] == [{"guesses": 3}, {}]

@@ -17,6 +17,7 @@ from services.families.transformer.family import load
 from services.nn.text.params import GenerateParams, TextChunk
 from shared.config.text import SamplingDefaults
 from shared.config.transformer import AdapterModel, TransformerModel
+from shared.schemas.text import CompletionRequest
 from tests.adapters import make_adapter, peft_answers
 from tests.unit.transformer.driver import GREEDY, random_prompts
 
@@ -181,6 +182,17 @@ def test_a_step_leaves_the_model_as_it_was_even_if_it_fails(
     assert all(children(site.parent)[site.child] is before[name] for name, site in after.items())
     again = family.answers([("a", family.row("a", PROMPTS[0]))])
     assert [scores(each) for each in again] == [scores(each) for each in expected]
+
+
+def test_base_and_adapter_count_for_themselves(families: Callable[..., Family], tmp_path: Path) -> None:
+    family = families("llama")
+    models = [family.base, family.adapt("a", make_adapter(family.folder, tmp_path, **LLAMA))]
+    asked = CompletionRequest.model_validate({"model": "a", "prompt": "a", "structured_outputs": {"regex": "ab+"}})
+    rows = [model.tasks["completion"].prepare(asked)[0] for model in models]
+    assert [row.counts for row in rows] == [model.counts for model in models]
+    counted = [model.counts.snapshot() for model in models]
+    assert [each["forms_compiled"] for each in counted] == [1, 0]
+    assert [each["forms_found"] for each in counted] == [0, 1]
 
 
 def test_an_adapter_adds_its_matrices_alone_in_the_dtype_of_its_base(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from services.engine.contract import FinishReason
+from services.engine.counts import Counts
 from services.families.transformer.speculation import LARGEST_BALANCE, Speculation, balance_of
 from services.nn.text.lookup import Lookup
 from services.nn.text.params import GenerateParams, SamplingOptions
@@ -118,6 +119,21 @@ def test_a_text_that_repeats_is_guessed(folders: Callable[..., Path], monkeypatc
     (answer,) = loaded.run([loaded.row(REPEATED, 50, sampling=forced, ignore_eos=True)])
     assert answer.tokens == [17] * 50
     assert max(stepped.widths) == 7, "one token and six guesses"
+
+
+def test_guesses_that_were_checked_and_those_that_were_right_are_counted(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_folder(folders("llama"), guess_tokens=0)
+    counts = Counts()
+    answers = plain.run([plain.row(REPEATED, 60, sampling=GREEDY, ignore_eos=True, counts=counts)])
+    assert counts.snapshot() == {}
+    loaded = guessing(folders("llama"), answers)
+    stepped = Stepped(loaded, monkeypatch)
+    loaded.run([loaded.row(REPEATED, 60, sampling=GREEDY, ignore_eos=True, counts=counts)])
+    counted = counts.snapshot()
+    assert counted["accepted_tokens"] == sum(width - 1 for width in stepped.widths if width)
+    assert counted["accepted_tokens"] < counted["guessed_tokens"] <= 6 * len(stepped.widths)
 
 
 def test_stops_lengths_and_echoes_cut_within_what_was_guessed(folders: Callable[..., Path]) -> None:

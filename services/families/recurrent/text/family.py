@@ -16,14 +16,16 @@ def load_text_model(config: RecurrentTextModel, folder: Path) -> LoadedModel:
     language = load_language(config, folder)
     vocabulary, limits, end = language.vocabulary, language.limits, language.shape.eos
     grammars = make_grammars(vocabulary, limits.vocabulary, frozenset(() if end is None else (end,)))
+    generation = Generation(vocabulary, limits, config.sampling, grammars)
     return LoadedModel(
         sampler=language.sampler,
         tasks={
-            "completion": CompletionTask(Generation(vocabulary, limits, config.sampling, grammars)),
+            "completion": CompletionTask(generation),
             "tokenize": TokenizeTask(vocabulary, limits, None, config.id),
             "detokenize": DetokenizeTask(vocabulary, limits),
         },
         memory=language.memory,
         limits={"context_length": limits.context, "max_batch_size": config.max_batch_size},
         revision=config.revision,
+        counts=generation.counts,
     )

@@ -84,6 +84,7 @@ def assemble(config: VllmModel, folder: Path, start: EngineMaker) -> LoadedModel
         memory=_memory(config, folder),
         limits={"context_length": context, "max_batch_size": config.max_batch_size},
         revision=config.revision,
+        counts=generation.counts,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.engine.counts import Counts
 from services.nn.text import grammar, grammar_trial
 from services.nn.text.detokenizer import make_detokenizer
 from services.nn.text.grammar import Follower, Grammars, make_grammars
@@ -195,6 +196,26 @@ def test_no_tenant_learns_by_time_what_forms_another_asked_for(grammars: Grammar
     own = grammars.compile(regex("secret"), "a")
     assert grammars.compile(regex("secret"), "b") is not own
     assert grammars.compile(regex("secret"), "a") is own
+
+
+def test_forms_are_counted_by_what_became_of_them_for_the_model_that_asked(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapter = Counts(), Counts()
+    grammars.compile(regex("ab"), "", base)
+    seconds = base.snapshot()["form_seconds"]
+    assert base.snapshot() == {"forms_compiled": 1, "form_seconds": seconds}
+    assert seconds > 0
+    grammars.compile(regex("ab"), "", adapter)
+    assert adapter.snapshot() == {"forms_found": 1}
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            grammars.compile(regex("a("), "", base)
+    monkeypatch.setattr(grammar_trial, "TRIAL_S", 0.001)
+    with pytest.raises(Overloaded):
+        grammars.compile(regex("abc"), "", base)
+    seconds = base.snapshot()["form_seconds"]
+    assert base.snapshot() == {"forms_compiled": 1, "forms_refused": 2, "forms_found": 1, "form_seconds": seconds}
 
 
 def test_pieces_of_sentencepiece_write_the_form_as_the_client_reads_it() -> None:
