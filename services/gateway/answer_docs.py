@@ -33,7 +33,7 @@ _READ = (401, 405, 500)
 
 def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | tuple[type[BaseModel], ...] = ()) -> Responses:
     """Those of an operation that runs a model; `chunk` is the data of an event where it can stream."""
-    answer: dict[str, Any] = {"model": result, "description": "The answer, complete or as server-sent events."}
+    content = _json(result)
     chunks = chunk if isinstance(chunk, tuple) else (chunk,)
     if chunks:
         names = " or a ".join(f"`{each.__name__}`" for each in chunks)
@@ -42,7 +42,8 @@ def call_responses(result: type[BaseModel], *, chunk: type[BaseModel] | tuple[ty
             "way is an event whose data is an `ErrorBody`, after which the connection is cut without `[DONE]`."
         )
         # No type: some readers hold such a schema against the whole body, others against each event.
-        answer["content"] = {"text/event-stream": {"schema": {"description": text}}}
+        content["text/event-stream"] = {"schema": {"description": text}}
+    answer = {"description": "The answer, complete or as server-sent events.", "content": content}
     return {200: answer, **errors(*_CALL)}
 
 
@@ -53,8 +54,8 @@ def event_responses(result: type[BaseModel], events: tuple[type[BaseModel], ...]
         f"With `stream: true`: events by name, whose data is one of {names}. The last is `response.completed` or "
         "`response.incomplete`; after a failure on the way `response.failed` and `error`, and the connection is cut."
     )
-    content = {"text/event-stream": {"schema": {"description": text}}}
-    whole = {"model": result, "description": "The answer, complete or as server-sent events.", "content": content}
+    content = {**_json(result), "text/event-stream": {"schema": {"description": text}}}
+    whole = {"description": "The answer, complete or as server-sent events.", "content": content}
     return {200: whole, **errors(*_CALL)}
 
 
@@ -76,10 +77,10 @@ def list_responses(answer: type[BaseModel], *, line: type[BaseModel], has_table:
         f"With `stream: true`: a line for each item as it is done, each a `{line.__name__}`, then an `ItemsEnd`. A "
         "failure on the way is a line that is an `ErrorBody`, after which the connection is cut."
     )
-    content: dict[str, Any] = {NDJSON_TYPE: {"schema": {"description": text}}}
+    content = {**_json(answer), NDJSON_TYPE: {"schema": {"description": text}}}
     if has_table:
         content["text/csv"] = {"schema": {"description": "With `format: csv`: a line for each item, after a header."}}
-    whole = {"model": answer, "description": "The list, complete or line by line.", "content": content}
+    whole = {"description": "The list, complete or line by line.", "content": content}
     return {200: whole, **errors(*_CALL)}
 
 
@@ -94,15 +95,18 @@ def open_responses(*extra: int) -> Responses:
 
 
 def errors(*statuses: int) -> Responses:
-    """By reference: FastAPI would make a model of its own for each status of each operation, half of a start's time."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorBody.__name__}"}}}
+    content = _json(ErrorBody)
     return {status: {"content": content, "description": _ERRORS[status]} for status in sorted(statuses)}
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    """By reference: FastAPI would make a model of its own for each status of each operation, half of a start's time."""
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """The request body of an operation. The body is read by hand, so FastAPI does not know of it."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": _json(model)}}
 
 
 def path_parameter(name: str) -> dict[str, Any]:

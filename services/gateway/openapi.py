@@ -15,15 +15,16 @@ from shared.schemas.audio import (
     AudioCompletedEvent,
     AudioDeltaEvent,
     AudioGenerationRequest,
+    Sounds,
     SpeechDeltaEvent,
     SpeechDoneEvent,
     SpeechRequest,
 )
 from shared.schemas.batches import BatchRequest
 from shared.schemas.common import ErrorBody
-from shared.schemas.embeddings import EmbeddingRequest
-from shared.schemas.forecasts import ForecastRequest
-from shared.schemas.image_results import CompletedImageEvent, PartialImageEvent
+from shared.schemas.embeddings import EmbeddingRequest, Embeddings
+from shared.schemas.forecasts import ForecastRequest, Forecasts
+from shared.schemas.image_results import CompletedImageEvent, Images, Interpolation, PartialImageEvent
 from shared.schemas.images import (
     FILE_FIELDS,
     ImageEditRequest,
@@ -32,16 +33,16 @@ from shared.schemas.images import (
     InterpolationRequest,
 )
 from shared.schemas.items import ItemsEnd
-from shared.schemas.levels import LevelGenerationRequest
-from shared.schemas.molecules import MoleculeGenerationRequest
-from shared.schemas.music import MusicGenerationRequest
-from shared.schemas.reconstructions import ReconstructionRequest
-from shared.schemas.records import RecordGenerationRequest
-from shared.schemas.response_results import EVENTS
+from shared.schemas.levels import LevelGenerationRequest, Levels
+from shared.schemas.molecules import MoleculeGenerationRequest, Molecules
+from shared.schemas.music import MusicGenerationRequest, Tunes
+from shared.schemas.reconstructions import ReconstructionRequest, Reconstructions
+from shared.schemas.records import RecordGenerationRequest, Records
+from shared.schemas.response_results import EVENTS, ResponseObject
 from shared.schemas.responses import ResponsesRequest
-from shared.schemas.scores import ScoreRequest
+from shared.schemas.scores import ScoreRequest, Scores
 from shared.schemas.text import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from shared.schemas.text_results import ChatCompletionChunk
+from shared.schemas.text_results import ChatCompletion, ChatCompletionChunk, Completion, Detokenized, Tokens
 
 REQUESTS: Sequence[type[BaseModel]] = (
     ChatRequest,
@@ -66,16 +67,32 @@ REQUESTS: Sequence[type[BaseModel]] = (
     BatchRequest,
 )
 FORMS: Sequence[type[BaseModel]] = (ImageEditRequest, ImageVariationRequest)
-# What is referred to by name alone: events, lines, failures.
+# What is referred to by name alone: what models answer, events, lines, failures.
 ANSWERS: Sequence[type[BaseModel]] = (
+    ChatCompletion,
     ChatCompletionChunk,
+    Completion,
+    Tokens,
+    Detokenized,
+    ResponseObject,
     *EVENTS,
+    Images,
+    Interpolation,
     PartialImageEvent,
     CompletedImageEvent,
     SpeechDeltaEvent,
     SpeechDoneEvent,
     AudioDeltaEvent,
     AudioCompletedEvent,
+    Sounds,
+    Scores,
+    Embeddings,
+    Reconstructions,
+    Records,
+    Levels,
+    Molecules,
+    Tunes,
+    Forecasts,
     ItemsEnd,
     ErrorBody,
 )

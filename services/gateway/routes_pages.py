@@ -46,7 +46,7 @@ def load_pages(folder: Path = FOLDER) -> Pages:
 def pages_router(pages: Pages) -> APIRouter:
     router = APIRouter()
     for path, page in pages.items():
-        router.add_api_route(path, _endpoint(page), methods=["GET", "HEAD"], include_in_schema=False)
+        router.add_route(path, _endpoint(page), methods=["GET"], include_in_schema=False)
     return router
 
 

@@ -26,7 +26,7 @@ from services.gateway.routes_images import image_router
 from services.gateway.routes_items import items_router
 from services.gateway.routes_models import models_router
 from services.gateway.routes_ops import ops_router
-from services.gateway.routes_pages import load_pages, pages_router
+from services.gateway.routes_pages import Pages, load_pages, pages_router
 from services.gateway.routes_responses import responses_router
 from services.gateway.routes_text import text_router
 from services.gateway.routes_usage import usage_router
@@ -58,8 +58,8 @@ class Api(FastAPI):
         return self._document.to(request)
 
 
-def build_app(state: GatewayState) -> FastAPI:
-    """The whole gateway as an ASGI application."""
+def build_app(state: GatewayState, pages: Pages | None = None) -> FastAPI:
+    """The whole gateway as an ASGI application. The pages are loaded unless they are given."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -73,7 +73,7 @@ def build_app(state: GatewayState) -> FastAPI:
 
     app = Api(title="Castalia", version=version("castalia"), redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     files = make_files(state)
-    pages = load_pages()
+    pages = load_pages() if pages is None else pages
     runner = make_runner(app, state, files)
     routers = (
         models_router(state),
@@ -88,9 +88,9 @@ def build_app(state: GatewayState) -> FastAPI:
         ops_router(state),
         pages_router(pages),
     )
-    for router in routers:
-        app.include_router(router)
-    routes = [route for router in (app, *routers) for route in router.routes if isinstance(route, Route)]
+    # Included, FastAPI would make each route once more, with its first request.
+    app.router.routes += [route for router in routers for route in router.routes]
+    routes = [route for route in app.routes if isinstance(route, Route)]
     app.add_exception_handler(HTTPException, partial(_no_route, routes))
     app.add_middleware(Authenticate, state=state, open_paths=OPEN_PATHS | pages.keys())
     app.add_middleware(Observe, state=state)  # the last added is the outermost

@@ -15,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from services.gateway.logs import make_log
+from services.gateway.routes_pages import load_pages
 from services.gateway.state import GatewayState, Tempo
 from services.gateway.web import build_app
 from shared.calls import Call
@@ -41,6 +42,7 @@ FLEET = FleetConfig.model_validate(
         ]
     }
 )
+PAGES = load_pages()
 HELLO = ("Hello", " wor", "ld ☃", '"\n')
 
 
@@ -220,7 +222,7 @@ def make_gateway(
     )
     if fleet is not None:
         state.configure(fleet)
-    return Gateway(dispatcher, state, build_app(state), log_text)
+    return Gateway(dispatcher, state, build_app(state, PAGES), log_text)
 
 
 def chat(**fields: Any) -> dict[str, Any]:
