@@ -62,9 +62,8 @@ test-cluster: $(VENV)/.dev  ## run the chart on nodes that are namespaces of thi
 check: $(VENV)/.dev  ## formatting, lint, types, layers, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
-	$(BIN)/lint-imports
-	$(BIN)/deptry services shared loadtests
+	$(BIN)/pyright & types=$$!; failed=0; $(BIN)/lint-imports || failed=1; \
+		$(BIN)/deptry services shared loadtests || failed=1; wait $$types || failed=1; exit $$failed
 
 format: $(VENV)/.dev  ## rewrite the code to the house format
 	$(BIN)/ruff check --fix-only .
