@@ -16,6 +16,7 @@ from tests.unit.loadtests.locusts import Locust, free_port, locust, wait_until
 
 CHATS = "/v1/chat/completions"
 IMAGES = "/v1/images/generations"
+NO_SUCH_MODEL = ("--model", "no-such-model", "--modalities", "chat")
 
 
 def test_the_summary_is_what_the_server_saw_and_locusts_own_reports_are_as_ever(
@@ -206,15 +207,12 @@ def test_a_shape_changes_the_load_in_its_steps(fake_fleet: FakeFleet, tmp_path: 
     assert seconds[0] + seconds[1] < 30 < seconds[3] + seconds[4]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "workers"),
     [
-        (("--modalities", "talk"), "modalities are chat, "),
-        (
-            ("--model", "no-such-model", "--modalities", "chat"),
-            "no model of --model no-such-model does chat; these do:",
-        ),
+        (("--modalities", "talk"), "modalities are chat, ", 0),
+        (NO_SUCH_MODEL, "no model of --model no-such-model does chat; these do:", 0),
+        (NO_SUCH_MODEL, "no model of --model no-such-model does chat; these do:", 1),
     ],
 )
 def test_a_test_that_cannot_be_run_says_why_and_ends(

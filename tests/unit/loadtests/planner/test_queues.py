@@ -31,8 +31,8 @@ def erlang_c(servers: int, offered: float) -> float:
     return blocked / (1 - offered / servers * (1 - blocked))
 
 
-@pytest.mark.parametrize(("servers", "busy"), [(4, 0.7), (8, 0.7)])
-def test_the_mean_wait_for_one_of_several_places_is_erlangs(servers: int, busy: float) -> None:
+def test_the_mean_wait_for_one_of_several_places_is_erlangs() -> None:
+    servers, busy = 8, 0.7
     load = a_load(rates=places(servers), output=MEMORYLESS)
     waits = [run(load, busy * servers, requests=15_000, seed=seed).ledger.mean("wait_s") for seed in range(16)]
     exact = erlang_c(servers, busy * servers) / (servers * (1 - busy))
