@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.lm_eval.__main__ import compare
 from loadtests.peers.venvs import PeerMissing, peer_venv
 from services.sources import write_manifest
 from tests.checkpoints import make_checkpoint
@@ -15,6 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_harness_finds_the_same_by_the_gateway_as_by_its_own_backend(tmp_path: Path) -> None:
+    from loadtests.lm_eval.__main__ import compare  # seconds, of each process that collects these tests
+
     venv = peer_venv("lm-eval")
     try:
         venv.binary("python")

@@ -15,9 +15,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from services.gateway.routes_items import OPERATIONS
 from tests.integration.conftest import LocalFleet
-from tests.unit.gateway.image_fakes import PNG
-from tests.unit.gateway.test_images import URL
-from tests.unit.gateway.test_openapi import TRUTHS
+from tests.unit.gateway.image_fakes import PNG, URL
+from tests.unit.gateway.truths import TRUTHS
 
 MODELS = ("llama", "qwen")
 # What each draws, by any request that gives nothing else but what every model has.

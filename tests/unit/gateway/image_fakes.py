@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -19,6 +20,7 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63680000008200"
     "8177cd72b60000000049454e44ae426082"
 )
+URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 FLEET_WITH_IMAGES = FleetConfig.model_validate(
     {
         "services": [

@@ -21,11 +21,10 @@ from shared.schemas.image_results import CompletedImageEvent, Images, Interpolat
 from shared.schemas.images import ImageEditRequest, ImageGenerationRequest, ImageVariationRequest, InterpolationRequest
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fakes import ACCEPTED, MODEL, Gateway, events_of, fail_with, play
-from tests.unit.gateway.image_fakes import PAINTER, PNG, STEPS, delta, image_gateway
+from tests.unit.gateway.image_fakes import PAINTER, PNG, STEPS, URL, delta, image_gateway
 
 GENERATIONS, EDITS, VARIATIONS = "/v1/images/generations", "/v1/images/edits", "/v1/images/variations"
 INTERPOLATIONS = "/v1/interpolations"
-URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 FILE = ("heart.png", PNG, "image/png")
 
 

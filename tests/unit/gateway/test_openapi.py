@@ -5,21 +5,12 @@ from __future__ import annotations
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi import checks
 
 from tests.unit.gateway.fakes import MODEL
 from tests.unit.gateway.image_fakes import PAINTER
 from tests.unit.gateway.list_fakes import APPRAISER, list_gateway
+from tests.unit.gateway.truths import TRUTHS
 
-TRUTHS = [
-    not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_schema_conformance,
-    checks.unsupported_method,
-    checks.allow_header_conformance,
-]
 WITHOUT_BODY = ("/v1/batches/{batch_id}/cancel",)
 APP = list_gateway().app
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
