@@ -40,7 +40,7 @@ run: $(VENV)/.base  ## set everything up and serve the embedded fleet, and say w
 test: $(VENV)/.dev  ## run the tests (all but the slow ones), with coverage of engine, gateway and shared
 	$(BIN)/python -m pytest $(COVERED) $(PARALLEL) -m "not slow" --cov --cov-report=term --cov-fail-under=90
 	$(BIN)/python -m pytest tests/unit tests/contract tests/deploy tests/images $(PARALLEL) -m "not slow and not cluster" $(COVERED:%=--ignore=%)
-	$(BIN)/python -m pytest tests/integration -m "not slow"
+	$(BIN)/python -m pytest tests/integration --numprocesses 2 -m "not slow"
 
 test-services: $(VENV)/.dev  ## run the tests with real Redis, PostgreSQL, promtool and espeak-ng, which tests/services/install installs
 	$(BIN)/python -m pytest tests/services -m "not slow"

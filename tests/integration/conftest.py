@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import httpx
@@ -15,16 +16,11 @@ import yaml
 
 from services import fleet
 from services.app import load_fleet_config
-from services.sources import write_manifest
 from shared.config.settings import Settings
-from tests.adapters import make_adapter
-from tests.checkpoints import make_checkpoint
-from tests.diffusers_checkpoints import make_diffusers_checkpoint
-from tests.image_checkpoints import image_checkpoint
-from tests.ising_checkpoint import EXAMPLES, make_ising
-from tests.shape_checkpoints import make_dialogue, make_embedder, make_masked, make_pair
+from tests.integration.sharing import Company, shared_folder, turn
 
 Tell = Callable[[str], None]
+TOLD = "told"
 MODELS_YAML = Path(__file__).parents[2] / "models.yaml"
 # Small enough to be served as they are; the other families have tiny checkpoints with random weights.
 BUILTIN = [
@@ -34,6 +30,22 @@ BUILTIN = [
 ]
 
 CONTEXT = 8192  # long enough for streams that outlive what the tests do to them
+# Which files may run beside all others, and beside each other where they differ in this: by the service that they ask.
+BESIDE = {
+    "test_audio": "autoregressive",
+    "test_cold": "third",
+    "test_edge": "gateway",
+    "test_families": "families",
+    "test_forecasts": "families",
+    "test_locust": "third",
+    "test_molecules": "recurrent",
+    "test_music": "recurrent",
+    "test_plugin": "ising",
+    "test_shapes": "shapes",
+    "test_stories": "shapes",
+    "test_verse": "recurrent",
+}
+IN_TURN = "first and second"  # all other files: they count what these services do, end them, or change the fleet
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,6 +53,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.ray)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of these tests those of one group go to one process. (`--dist loadgroup` does nothing under pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling  # the environment of make test-vllm has none
+
+    here = Path(__file__).parent.relative_to(config.rootpath).as_posix()
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = PurePosixPath(nodeid.partition("::")[0])
+            return BESIDE.get(file.stem, IN_TURN) if file.is_relative_to(here) else nodeid
+
+    return Scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with turn(shared_folder(item.config), alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, text in report.user_properties:
+            if name == TOLD:
+                terminalreporter.line(f"  {text}")
 
 
 @dataclass
@@ -101,127 +141,56 @@ def title_of(process: psutil.Process) -> str | None:
 
 def checkpoint(folder: Path, architecture: str, **changes: Any) -> str:
     """A verified tiny checkpoint; returns its source."""
-    make_checkpoint(architecture, folder, context=CONTEXT, **changes)
-    write_manifest(folder, source=f"file://{folder}")
-    return f"file://{folder}"
+    from tests.integration import served  # it imports torch, which takes seconds
 
-
-def models_yaml(checkpoints: Path) -> dict[str, Any]:
-    """The third service and those of images rest until they are asked.
-
-    `tight` has room for few tokens at once: 3 layers of keys and values of 64 floats are 1,536 bytes a token.
-    """
-    llama = checkpoint(checkpoints / "llama", "llama")
-    bot = make_adapter(checkpoints / "llama", checkpoints / "bot", target_modules="all-linear")
-    write_manifest(bot)
-    qwen = checkpoint(checkpoints / "qwen2", "qwen2")
-    gpt2 = checkpoint(checkpoints / "gpt2", "gpt2")
-    resources = {"num_cpus": 0.05, "memory": "1GiB"}
-    first = [
-        {"id": "llama", "source": llama, "context_length": CONTEXT},
-        {"id": "llama-bot", "base": "llama", "adapter": f"file://{bot}"},
-        {"id": "tight", "source": gpt2, "context_length": CONTEXT, "cache_memory": "2MiB"},
-    ]
-    second = [{"id": "qwen", "source": qwen, "context_length": CONTEXT}]
-    entries = [("first", first), ("second", second)]
-    services: list[dict[str, Any]] = [
-        {"name": name, "family": "transformer", "resources": resources, "models": models} for name, models in entries
-    ]
-    idle = {"min": 0, "max": 1}
-    at_rest = {
-        "name": "third",
-        "family": "transformer",
-        "replicas": idle,
-        "models": [{"id": "sleeper", "source": qwen}],
-    }
-    shapes = _shapes_service(checkpoints)
-    builtin = [service.model_dump(mode="json", exclude_unset=True) for service in BUILTIN]
-    return {
-        "services": [*services, at_rest, *_image_services(checkpoints), _plugin_service(checkpoints), shapes, *builtin]
-    }
-
-
-def _shapes_service(checkpoints: Path) -> dict[str, Any]:
-    """Transformers that are no plain decoders, and one that was trained on turns alone, in one process."""
-    pair = make_pair("t5", checkpoints / "pair")
-    masked = make_masked("bert", checkpoints / "masked")
-    embedder = make_embedder(checkpoints / "embedder")
-    dialogue = make_dialogue(checkpoints / "dialogue")
-    for folder in (pair, masked, embedder, dialogue):
-        write_manifest(folder)
-    purpose = {"purpose": "translation_en_to_de", "cache_memory": "16MiB"}
-    return {
-        "name": "shapes",
-        "family": "transformer",
-        "replicas": {"min": 0, "max": 1},
-        "resources": {"num_cpus": 0.05, "memory": "1GiB"},
-        "models": [
-            {"id": "pair", "kind": "encoder_decoder", "source": f"file://{pair}", **purpose},
-            {"id": "masked", "kind": "masked", "source": f"file://{masked}"},
-            {"id": "embedder", "kind": "embedding", "source": f"file://{embedder}"},
-            {"id": "dialogue", "source": f"file://{dialogue}", "cache_memory": "16MiB"},
-        ],
-    }
-
-
-def _plugin_service(checkpoints: Path) -> dict[str, Any]:
-    folder = checkpoints / "ising"
-    folder.mkdir()
-    model = {
-        "id": "ising",
-        "source": f"file://{make_ising(folder)}",
-        "sampler": "ising:IsingSampler",
-        "tasks": ["image"],
-        "row_cost": 1000,
-        "options": {"side": 32},
-    }
-    return {"name": "ising", "family": "plugin", "replicas": {"min": 0, "max": 1}, "models": [model]}
-
-
-def _image_services(checkpoints: Path) -> list[dict[str, Any]]:
-    """`latent` is solved by every solver of noise; `emoji` is a flow."""
-    kinds = {"emoji": "diffusion", "digits": "gan"}
-    latent = make_diffusers_checkpoint("stable_diffusion", checkpoints / "latent")
-    write_manifest(latent)
-    more = {"emoji": [{"id": "latent", "source": f"file://{latent}"}]}
-    return [
-        {
-            "name": kind,
-            "family": family,
-            "replicas": {"min": 0, "max": 1},
-            "resources": {"num_cpus": 0.05, "memory": "1GiB"},
-            "models": [{"id": kind, "source": image_checkpoint(kind, checkpoints / kind)}, *more.get(kind, [])],
-        }
-        for kind, family in kinds.items()
-    ]
+    return served.checkpoint(folder, architecture, context=CONTEXT, **changes)
 
 
 def start(folder: Path, config: dict[str, Any], *, name: str) -> LocalFleet:
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
-    settings = Settings(home=folder / "home", port=0, header_timeout_s=4, body_timeout_s=4, batch_lease_s=3)
+    settings = settings_below(folder)
     state = fleet.up(path, name=name, settings=settings, on_progress=print)
     return LocalFleet(state, settings, path, folder)
 
 
-@pytest.fixture(scope="session")
-def local_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
-    folder = tmp_path_factory.mktemp("fleet")
+def start_main(folder: Path) -> LocalFleet:
+    from tests.integration import served
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(EXAMPLES))  # where a sampler of an operator's own is found
-        running = start(folder, models_yaml(folder), name="main")
+        patch.setenv("PYTHONPATH", str(served.EXAMPLES))  # where a sampler of an operator's own is found
+        return start(folder, served.models_yaml(folder, BUILTIN, context=CONTEXT), name="main")
+
+
+def settings_below(folder: Path) -> Settings:
+    return Settings(home=folder / "home", port=0, header_timeout_s=4, body_timeout_s=4, batch_lease_s=3)
+
+
+def started(folder: Path, *, name: str) -> LocalFleet:
+    """What another process started there."""
+    settings = settings_below(folder)
+    state = fleet.read_state(name, settings.home)
+    assert state is not None, f"fleet {name} has ended"
+    return LocalFleet(state, settings, folder / f"{name}.yaml", folder)
+
+
+@pytest.fixture(scope="session")
+def local_fleet(request: pytest.FixtureRequest) -> Iterator[LocalFleet]:
+    """One for all processes that share these tests."""
+    folder = shared_folder(request.config) / "fleet"
+    folder.mkdir(exist_ok=True)
+    company = Company(folder)
+    with company.join() as is_first:
+        running = start_main(folder) if is_first else started(folder, name="main")
     try:
         yield running
     finally:
-        fleet.down("main", running.settings.home)
+        with company.leave() as is_last:
+            if is_last:
+                fleet.down("main", running.settings.home)
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Shows a measured figure to whoever runs the tests."""
-
-    def show(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {text}")  # noqa: T201
-
-    return show
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Shows a measured figure to whoever runs the tests, at their end."""
+    return partial(record_property, TOLD)

@@ -21,6 +21,7 @@ PATIENCE_S = 120.0
 POLL_S = 0.05
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_gateway_that_is_killed_in_the_middle_of_a_batch_leaves_one_result_and_one_charge_a_line(
     local_fleet: LocalFleet, tell: Tell, count: int

@@ -18,6 +18,8 @@ RECOVERY_S = 60.0  # a new process imports torch and loads the model: 3 to 11 s 
 FREED_S = 1.0
 PATIENCE_S = 60.0
 
+pytestmark = pytest.mark.alone
+
 
 def body(model: str, tokens: int, *, stream: bool = True) -> dict[str, object]:
     return {"model": model, "prompt": "a", "max_tokens": tokens, "ignore_eos": True, "stream": stream}

@@ -40,6 +40,7 @@ def test_no_port_of_a_model_replica_answers_http(local_fleet: LocalFleet) -> Non
             assert answer.status_code == httpx.codes.NOT_FOUND
 
 
+@pytest.mark.alone
 def test_nothing_listens_beyond_this_machine_but_a_guarded_port_of_each_replica(local_fleet: LocalFleet) -> None:
     wide = [
         (process.name(), port)

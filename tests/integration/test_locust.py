@@ -16,6 +16,7 @@ from tests.integration.conftest import LocalFleet
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 CHATS = "/v1/chat/completions"
+MODEL = "sleeper"
 # Of each kind of built-in model one, and one that chats.
 ONE_OF_EACH = (
     "llama,digits-rbm,digits-ebm,digits-flow,records-vae,molecules-lstm,dances-gru,forecast-lstm,sokoban-pixelcnn,"
@@ -46,11 +47,17 @@ def locust(fleet: LocalFleet, folder: Path, *arguments: str, users: int = 4, sec
     return Run(done.returncode, rows, Summary.read(summary) if summary.exists() else None, done.stderr)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def awake(local_fleet: LocalFleet) -> None:
+    with local_fleet.http() as client:
+        client.post("/v1/completions", json={"model": MODEL, "prompt": "a", "max_tokens": 1}).raise_for_status()
+
+
 @pytest.mark.parametrize("arrivals", ["poisson", "closed"])
 def test_people_who_chat_meet_no_failure_and_their_waits_are_measured(
     local_fleet: LocalFleet, tmp_path: Path, arrivals: str
 ) -> None:
-    run = locust(local_fleet, tmp_path, "--model", "llama", "--arrivals", arrivals, "ChatUser", seconds=8)
+    run = locust(local_fleet, tmp_path, "--model", MODEL, "--arrivals", arrivals, "ChatUser", seconds=8)
     asked, waits = run.rows[CHATS], run.rows["time to first token"]
     assert asked["num_requests"] > 4
     assert {name: row["num_failures"] for name, row in run.rows.items()} == dict.fromkeys(run.rows, 0)
@@ -65,7 +72,8 @@ def test_people_who_chat_meet_no_failure_and_their_waits_are_measured(
 
 
 def test_requests_that_can_never_be_answered_are_failures(local_fleet: LocalFleet, tmp_path: Path) -> None:
-    (tmp_path / "trace.csv").write_text("seconds,modality,model,output_tokens\n0,chat,llama,1000000\n0,chat,llama,8\n")
+    trace = f"seconds,modality,model,output_tokens\n0,chat,{MODEL},1000000\n0,chat,{MODEL},8\n"
+    (tmp_path / "trace.csv").write_text(trace)
     run = locust(local_fleet, tmp_path, "--trace", str(tmp_path / "trace.csv"), seconds=8)
     assert run.code == 1
     assert (run.rows[CHATS]["num_requests"], run.rows[CHATS]["num_failures"]) == (2, 1)
