@@ -55,8 +55,12 @@ def models_yaml(checkpoints: Path, builtin_services: Sequence[HostedService], *,
     }
     shapes = _shapes_service(checkpoints)
     builtin = [service.model_dump(mode="json", exclude_unset=True) for service in builtin_services]
+    # Each application takes two seconds to deploy, and each process as long as one of its own to wake.
+    transformers = [service for service in builtin if service["family"] == shapes["family"]]
+    shapes["models"] += [model for service in transformers for model in service["models"]]
+    others = [service for service in builtin if service not in transformers]
     return {
-        "services": [*services, at_rest, *_image_services(checkpoints), _plugin_service(checkpoints), shapes, *builtin]
+        "services": [*services, at_rest, *_image_services(checkpoints), _plugin_service(checkpoints), shapes, *others]
     }
 
 
