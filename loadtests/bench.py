@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +25,8 @@ from loadtests import report
 from loadtests.bench_models import gpt2_14m, smollm2, unet_4m, unet_16m
 from loadtests.images import ImageFigures, ImagePlan, measure_images
 from loadtests.in_process import Plan, Rates, Subject, measure_round
-from loadtests.over_http import CLIENTS, LoadPlan, measure_servers
+from loadtests.over_http import BESIDE, CLIENTS, LoadPlan, measure_servers
+from loadtests.peers.fleet import Fleet
 from loadtests.peers.image_servers import IMAGE_PEERS
 from loadtests.recurrent import MODEL, RecurrentFigures, measure_recurrent, write_checkpoint
 from loadtests.workload import Mix
@@ -81,6 +82,10 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=("text", "engine", "http", "images", "recurrent"), help="measure one part alone"
     )
+    parser.add_argument(
+        "--beside", nargs="+", choices=list(BESIDE), help="of text, only these peers; reported apart (all of them)"
+    )
+    parser.add_argument("--rounds", type=int, help="of text over HTTP (2, or 1 with --quick)")
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder for NAME.md and NAME.json")
     arguments = parser.parse_args()
     configure("ERROR")
@@ -97,23 +102,31 @@ def _run(
     arguments: argparse.Namespace,
     measure: Callable[[argparse.Namespace, report.Results, Progress], None],
 ) -> None:
-    results = report.Results(quick=arguments.quick, load_before=os.getloadavg()[0])
+    command = " ".join(["python -m loadtests.bench", *sys.argv[1:]])
+    results = report.Results(command=command, load_before=os.getloadavg()[0])
     began = time.perf_counter()
     with _progress(console) as progress:
         measure(arguments, results, progress)
     results.seconds = time.perf_counter() - began
     _show(console, results)
-    console.print(f"written: {report.write(results, arguments.out, name)}")
+    written = "_".join([name, "beside", *arguments.beside]) if name == "text" and arguments.beside else name
+    console.print(f"written: {report.write(results, arguments.out, written)}")
 
 
 def _measure_text(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:
     bar = progress.add_task("preparing the models", total=None)
-    plan = budgets(Settings().home, arguments.quick)
+    plan = {model: _asked(arguments, each) for model, each in budgets(Settings().home, arguments.quick).items()}
     progress.update(bar, total=sum(budget.steps(arguments.only) for budget in plan.values()))
     if arguments.only != "http":
         _measure_engine(plan, results, progress, bar)
     if arguments.only != "engine":
         _measure_http(plan, results, progress, bar)
+
+
+def _asked(arguments: argparse.Namespace, budget: Budget) -> Budget:
+    """The budget with what the options say otherwise."""
+    peers = (Fleet, *(BESIDE[name] for name in arguments.beside or BESIDE))
+    return replace(budget, load=replace(budget.load, peers=peers), load_rounds=arguments.rounds or budget.load_rounds)
 
 
 def _measure_images(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:

@@ -26,7 +26,8 @@ CLIENTS = 16  # the width of which most is promised
 WIDTHS = (1, 4, CLIENTS, 32, 64)
 IDLE_S = 3.0
 Key = TypeVar("Key", bound=Hashable)
-PEERS = (Fleet, Static, TransformersServe, *VENV_PEERS)
+BESIDE = {"static": Static, "transformers": TransformersServe, **{peer.venv: peer for peer in VENV_PEERS}}
+PEERS: tuple[type[Peer], ...] = (Fleet, *BESIDE.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class LoadPlan:
     warm_s: float
     window_s: float
     widths: tuple[int, ...] = WIDTHS  # clients at a time
+    peers: tuple[type[Peer], ...] = PEERS
 
     def steps(self, rounds: int) -> int:
         """How many measurements there are, and starts."""
-        return len(PEERS) + rounds * sum(len(widths_of(peer, self)) for peer in PEERS)
+        return len(self.peers) + rounds * sum(len(widths_of(peer, self)) for peer in self.peers)
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ def measure_servers(folder: Path, plan: LoadPlan, rounds: int, work: Path, resul
     tokenizer = AutoTokenizer.from_pretrained(folder)
     peers: list[Peer] = []
     try:
-        for make in PEERS:
+        for make in plan.peers:
             try:
                 peer: Peer = make(folder, work)
             except PeerMissing as missing:

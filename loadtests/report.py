@@ -50,7 +50,7 @@ class Results:
     over_http: dict[str, HttpResults] = field(default_factory=dict)
     images: dict[str, ImageFigures] = field(default_factory=dict)
     recurrent: dict[str, RecurrentFigures] = field(default_factory=dict)
-    quick: bool = False
+    command: str = "python -m loadtests.bench"
     load_before: float = 0.0  # the machine's load average of the last minute, when the run began
     seconds: float = 0.0
 
@@ -150,7 +150,7 @@ def write(results: Results, folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine() | {"load average before the run": f"{results.load_before:.1f}"}
     (folder / f"{name}.json").write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1) + "\n")
-    lines = ["# Benchmark", "", f"`python -m loadtests.bench{' --quick' if results.quick else ''}`, {name}: "]
+    lines = ["# Benchmark", "", f"`{results.command}`, {name.partition('_')[0]}: "]
     lines[-1] += f"{results.seconds / 60:.0f} minutes, medians of interleaved rounds."
     lines += ["", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     met = [(each.name, f"{each.wanted:g}", f"{each.got:.2f}", "yes" if each.met else "no") for each in targets(results)]
@@ -192,10 +192,10 @@ def _http_rows(results: Results) -> list[Row]:
     rows: list[Row] = []
     for model, widths in results.over_http.items():
         for width, served in widths.items():
-            static = served[STATIC].tokens_per_second
+            static = served[STATIC].tokens_per_second if STATIC in served else None
             for name, s in served.items():
                 waits = f"{median(s.first_text_p50):.2f}, {median(s.first_text_p95):.2f}"
-                against = f"{ratio(s.tokens_per_second, static):.2f}"
+                against = "" if static is None else f"{ratio(s.tokens_per_second, static):.2f}"
                 shares = f"{median(s.client_cpu_share):.0%}", f"{s.idle_cpu_share:.0%}"
                 rows.append((model, str(width), name, mid(s.tokens_per_second), against, waits, *shares))
     return rows
