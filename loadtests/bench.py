@@ -109,8 +109,8 @@ def _run(
         measure(arguments, results, progress)
     results.seconds = time.perf_counter() - began
     _show(console, results)
-    written = "_".join([name, "beside", *arguments.beside]) if name == "text" and arguments.beside else name
-    console.print(f"written: {report.write(results, arguments.out, written)}")
+    beside = arguments.beside if name == "text" else None
+    console.print(f"written: {report.write(results, arguments.out, name, beside or ())}")
 
 
 def _measure_text(arguments: argparse.Namespace, results: report.Results, progress: Progress) -> None:

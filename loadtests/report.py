@@ -145,17 +145,18 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
-def write(results: Results, folder: Path, name: str) -> Path:
-    """Write NAME.md and NAME.json; return the path of the first."""
+def write(results: Results, folder: Path, name: str, beside: Sequence[str] = ()) -> Path:
+    """Write NAME.md and NAME.json, or NAME_beside_PEERS if not all were measured; return the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine() | {"load average before the run": f"{results.load_before:.1f}"}
-    (folder / f"{name}.json").write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1) + "\n")
-    lines = ["# Benchmark", "", f"`{results.command}`, {name.partition('_')[0]}: "]
+    stem = "_".join([name, "beside", *beside]) if beside else name
+    (folder / f"{stem}.json").write_text(json.dumps({"machine": facts, **asdict(results)}, indent=1) + "\n")
+    lines = ["# Benchmark", "", f"`{results.command}`, {name}: "]
     lines[-1] += f"{results.seconds / 60:.0f} minutes, medians of interleaved rounds."
     lines += ["", *(f"- {key}: {value}" for key, value in facts.items()), ""]
     met = [(each.name, f"{each.wanted:g}", f"{each.got:.2f}", "yes" if each.met else "no") for each in targets(results)]
     every = [*tables(results), Table("Targets", ("figure", "wanted", "got", "met"), met)]
-    path = folder / f"{name}.md"
+    path = folder / f"{stem}.md"
     path.write_text("\n".join([*lines, *(table.section for table in every)]))
     return path
 

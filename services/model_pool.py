@@ -85,9 +85,9 @@ class ModelPool:
         for config in sorted(service.models, key=lambda config: config.based_on is not None):
             base = None if config.based_on is None else slots[config.based_on]
             old = self._slots.get(config.id)
-            same = old is not None and (old.family, old.config, old.base) == (service.family, config, base)
-            new = ModelSlot(service.family, config, base, counted={} if old is None else old.counts)
-            slots[config.id] = old if old is not None and same else new
+            if old is None or (old.family, old.config, old.base) != (service.family, config, base):
+                old = ModelSlot(service.family, config, base, counted={} if old is None else old.counts)
+            slots[config.id] = old
         slots = {config.id: slots[config.id] for config in service.models}
         gone = [slot for model, slot in self._slots.items() if slots.get(model) is not slot]
         if (budget := int(service.resources.memory)) != self._budget:

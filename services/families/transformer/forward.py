@@ -80,10 +80,11 @@ class SlotForward:
         """
         if not self._flat:
             return torch.cat([self._run_padded(self._batch(spans)) for spans in (decoding, reading) if spans]).float()
-        batches = [self._batch(spans) for spans in (*_parts(decoding), reading) if spans]
+        parts = _parts(decoding)
+        batches = [self._batch(spans) for spans in (*parts, reading) if spans]
         if len(batches) == 1 and batches[0].valid is None:
             return self._run_padded(batches[0]).float()
-        return self._run_flat(batches, _places(decoding, reading)).float()
+        return self._run_flat(batches, _places(decoding, reading, apart=len(parts) > 1)).float()
 
     def _run_flat(self, batches: Sequence[_Batch], places: Sequence[int]) -> Tensor:
         """`places`: the tokens, among all of the batches, whose logits are wanted."""
@@ -152,9 +153,8 @@ def _parts(decoding: Sequence[Span]) -> Sequence[Sequence[Span]]:
     return firsts, [Span(span.slot, span.past + 1, span.tokens[1:]) for span in decoding if len(span.tokens) > 1]
 
 
-def _places(decoding: Sequence[Span], reading: Sequence[Span]) -> list[int]:
-    """Where the tokens whose logits are wanted come, among those of `_parts(decoding)` and `reading`."""
-    apart = len(_parts(decoding)) > 1
+def _places(decoding: Sequence[Span], reading: Sequence[Span], *, apart: bool) -> list[int]:
+    """Where the tokens whose logits are wanted come, of those of `_parts(decoding)`, `apart` if two, and `reading`."""
     at = len(decoding) if apart else 0
     places: list[int] = []
     for i, span in enumerate([*decoding, *reading]):

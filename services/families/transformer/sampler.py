@@ -2,7 +2,7 @@
 waiting rows read a piece of their prompt, all in one forward.
 
 A step computes everything first (forward, draws, text), and commits last. Pieces of a prompt have fixed boundaries,
-multiples of `prefill_tokens`, so a row's arithmetic does not depend on the load, nor on what it finds read already.
+multiples of `prefill_tokens`, which depend neither on the load nor on what a row finds read already.
 
 Guesses change no answer: every token is chosen from the model's logits behind the tokens before it, with the draw that
 is its own, and a guess only lets the model compute those logits before it is known that it comes to them.
