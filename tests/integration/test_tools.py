@@ -73,17 +73,19 @@ def test_several_rows_call_several_tools_and_one_where_one_may_be(local_fleet: L
 
 def test_results_go_back_and_an_answer_follows(local_fleet: LocalFleet) -> None:
     with local_fleet.openai() as client:
-        asked: Any = {"model": MODEL, "tools": TOOLS, "max_tokens": 60}
-        first = client.chat.completions.create(messages=[QUESTION], tool_choice=NAMED, **asked).choices[0].message
+        asked: Any = {"model": MODEL, "tools": TOOLS, "seed": 5}
+        called = client.chat.completions.create(messages=[QUESTION], tool_choice=NAMED, max_tokens=500, **asked)
+        first = called.choices[0].message
         messages: Any = [
             QUESTION,
             first,
             *({"role": "tool", "tool_call_id": call.id, "content": "18 °C"} for call in first.tool_calls or ()),
         ]
-        answer = client.chat.completions.create(messages=messages, **asked)
+        answer = client.chat.completions.create(messages=messages, max_tokens=60, **asked)
     said = [QUESTION, first.model_dump(exclude_unset=True), *messages[2:]]
     with local_fleet.http() as http:
         counted = http.post("/tokenize", json={"model": MODEL, "tools": TOOLS, "messages": said}).raise_for_status()
+    assert called.choices[0].finish_reason == "tool_calls"
     assert len(messages) == 3
     assert answer.choices[0].finish_reason in ("stop", "length")
     assert answer.usage is not None
