@@ -85,7 +85,9 @@ def main() -> None:
     parser.add_argument(
         "--beside", nargs="+", choices=list(BESIDE), help="of text, only these peers; reported apart (all of them)"
     )
-    parser.add_argument("--rounds", type=int, help="of text over HTTP (2, or 1 with --quick)")
+    parser.add_argument(
+        "--rounds", type=int, choices=range(1, 33), metavar="N", help="of text over HTTP (2, or 1 with --quick)"
+    )
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder for NAME.md and NAME.json")
     arguments = parser.parse_args()
     configure("ERROR")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
@@ -89,8 +89,13 @@ def tool_fields(tools: Path | None, choice: str | None, *, complete: bool) -> di
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise CliError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise CliError(f"{path} is not JSON: {error}") from error
+
+
+def _refuse(constant: str) -> Never:
+    """Python reads NaN and Infinity, which no JSON has and no request can carry."""
+    raise ValueError(f"{constant} is no number")

@@ -23,9 +23,11 @@ const HIDDEN = [
   "parallel_tool_calls",
 ];
 
-// Pieces of calls of tools as words: a name, its arguments as they come.
+// Pieces of calls of tools as words: a line for each call, with its name, and its arguments as they come.
 function called(pieces) {
-  return pieces.map((each) => (each.function.name ?? "") + each.function.arguments).join("");
+  return pieces
+    .map(({ index, function: { name, arguments: text } }) => (name ? `${index ? "\n" : ""}${name} ` : "") + (text ?? ""))
+    .join("");
 }
 
 export function mount(place, context) {

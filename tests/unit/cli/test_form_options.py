@@ -115,6 +115,7 @@ def test_a_text_that_is_cut_is_no_error_though_it_might_have_called(run: Run, se
         (("--schema", "city.json", "--regex", ""), "give only one of --schema, --regex"),
         (("--schema", "absent.json"), "cannot read absent.json: No such file"),
         (("--schema", "half.json"), "half.json is not JSON: "),
+        (("--schema", "nan.json"), "nan.json is not JSON: NaN is no number"),
         (("--schema", "tools.json"), "tools.json holds no JSON schema: expected an object"),
         (("--tools", "absent.json"), "cannot read absent.json: No such file"),
         (("--tools", "latin.json"), "latin.json is not JSON: "),
@@ -127,6 +128,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is(
     run: Run, server: WireServer, options: tuple[str, ...], said: str
 ) -> None:
     Path("half.json").write_text('{"type": ')
+    Path("nan.json").write_text('{"maximum": NaN}')
     Path("latin.json").write_bytes('["é"]'.encode("latin-1"))
     result = run("generate", "Hi", *options, "--url", server.url)
     assert result.exit_code == 1
