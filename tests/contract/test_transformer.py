@@ -35,7 +35,7 @@ OPTIONS = [
 
 
 def mixed_rows() -> list[GenerateParams]:
-    prompts = random_prompts(6, longest=40, seed=4)
+    prompts = random_prompts(6, longest=90, seed=4)
     return [
         GenerateParams(
             "completion",
@@ -57,6 +57,7 @@ class BreaksOnce(SlotForward):
 
     def __init__(self, inner: SlotForward) -> None:
         self.inner, self.broken = inner, False
+        self.flat = inner.flat
 
     def logits(self, decoding: Sequence[Span], reading: Sequence[Span] = ()) -> Tensor:
         logits = self.inner.logits(decoding, reading)

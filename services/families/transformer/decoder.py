@@ -18,7 +18,7 @@ from services.families import LoadedModel
 from services.families.transformer.adapters.lora import Site, linear_sites
 from services.families.transformer.adapters.weights import load_adapter
 from services.families.transformer.chat import ChatEncoder, TurnEncoder
-from services.families.transformer.forward import SlotForward
+from services.families.transformer.forward import SlotForward, prompt_budget
 from services.families.transformer.loading import (
     cache_shapes,
     check_causal,
@@ -211,7 +211,8 @@ def conversation(
 def _memory(model: PreTrainedModel, config: TransformerModel, budget: CacheBudget, width: int) -> int:
     """Bytes at most: weights, cache with its growth, and a step's tensors, counted generously."""
     weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]) + packed_bytes(model)
-    rows = config.max_batch_size * (1 + config.guess_tokens) + config.prefill_tokens
+    prompts = prompt_budget(config.prefill_tokens, config.max_batch_size)
+    rows = config.max_batch_size * (1 + config.guess_tokens) + prompts
     logits = 4 * rows * width * 4  # float32: the logits, and what the choice makes of them
     hidden = max(getattr(model.config, "intermediate_size", 0) or 0, 4 * cast(int, model.config.hidden_size))
     activations = 16 * rows * hidden * budget.itemsize

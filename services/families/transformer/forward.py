@@ -17,6 +17,10 @@ from torch import Tensor
 from services.nn.attention import RowGroup, flat_mask
 from services.nn.kv_cache import CacheView, SlotCache, cache_view, flat_view, row_slots
 
+PROMPT_TOKENS_PER_ROW = (
+    16  # by `python -m loadtests.bench --only http`: 4 let 64 clients wait longer, 32 the first ones
+)
+
 
 class CausalLM(Protocol):
     """What is used of a transformers causal LM."""
@@ -71,14 +75,14 @@ class SlotForward:
         self, model: CausalLM, cache: SlotCache, *, flat: bool, keeps_logits: bool, dtype: torch.dtype
     ) -> None:
         self._model, self.cache, self._dtype = model, cache, dtype
-        self._flat, self._keeps_logits = flat, keeps_logits
+        self.flat, self._keeps_logits = flat, keeps_logits
 
     def logits(self, decoding: Sequence[Span], reading: Sequence[Span] = ()) -> Tensor:
         """Logits behind the last `keep` tokens of each span, in order: (P, V) float32.
 
         `decoding` spans are a token, and what is guessed to follow it; `reading` ones are pieces of prompts.
         """
-        if not self._flat:
+        if not self.flat:
             return torch.cat([self._run_padded(self._batch(spans)) for spans in (decoding, reading) if spans]).float()
         parts = _parts(decoding)
         batches = [self._batch(spans) for spans in (*parts, reading) if spans]
@@ -179,22 +183,39 @@ def _groups(batches: Sequence[_Batch]) -> list[RowGroup]:
 
 
 class Turn(NamedTuple):
-    """A row's claim to read a piece of its prompt: the step of its last piece or start, and the next's length."""
+    """A row's claim to read a piece of its prompt: the step of its last piece or start, and the next's length.
+
+    `block`: the key of what the row need not read if another row has.
+    """
 
     read_at: int
     tokens: int
+    block: bytes | None = None
 
 
-def choose_prompts(waiting: Sequence[Turn], budget: int) -> list[int]:
+def prompt_budget(piece: int, rows: int) -> int:
+    """Tokens of prompts that a step reads at most, of which a row has a piece.
+
+    It grows with the rows, decoding or not: they all wait for the step's fixed cost, and one piece a step would keep
+    the last of many that come at once waiting for as many steps.
+    """
+    return max(piece, PROMPT_TOKENS_PER_ROW * rows)
+
+
+def choose_prompts(waiting: Sequence[Turn], budget: int, *, padded: bool = True) -> list[int]:
     """Indices of the rows that read now: those that have waited longest, and always one if there is one.
 
-    More join while the padded piece (rows times longest piece) stays within `budget` tokens.
+    More join while their pieces stay within `budget` tokens, each counted as the longest if they are `padded`. No two
+    read the same block.
     """
     taken: list[int] = []
-    width = 0
+    blocks: set[bytes | None] = set()
+    width = total = 0
     for i in sorted(range(len(waiting)), key=lambda i: waiting[i].read_at):
-        grown = max(width, waiting[i].tokens)
-        if not taken or grown * (len(taken) + 1) <= budget:
+        longest = max(width, waiting[i].tokens)
+        grown = longest * (len(taken) + 1) if padded else total + waiting[i].tokens
+        if not taken or (grown <= budget and waiting[i].block not in blocks):
             taken.append(i)
-            width = grown
+            width, total = longest, grown
+            blocks |= {waiting[i].block} - {None}
     return taken

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from services.engine.contract import StepOutput
 from services.families.transformer.adapters.lora import adapted
-from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts
+from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts, prompt_budget
 from services.families.transformer.speculation import Speculation
 from services.families.transformer.state import RowState, SlotTable
 from services.nn.device import device_errors
@@ -38,7 +38,7 @@ _NO_CHOICE = Choice(SamplingOptions(temperature=0), Seen(None, None), 0.0)
 
 @dataclass(frozen=True, slots=True)
 class SamplerLimits:
-    """`vocabulary`: width of the logits. `prefill_tokens` bounds a row's piece and a step's padded prompt tokens.
+    """`vocabulary`: width of the logits. `prefill_tokens` bounds a row's piece of its prompt in a step.
 
     `shares_prefixes`: what one row has read of its prompt, others with the same beginning need not read.
     """
@@ -115,12 +115,15 @@ class TransformerSampler:
 
     def _resume(self, row: RowState) -> None:
         """Give a row what others have read of its prompt. Its last token is always read, for its logits."""
-        if row.decoding or row.wants_prompt_logprobs:
-            return
-        wanted = row.blocks[: (len(row.params.prompt) - 1) // self._limits.prefill_tokens]
-        length = self._prefixes.resume(wanted, row.slot, row.length)
+        length = self._prefixes.resume(self._wanted(row), row.slot, row.length)
         row.cached += length - row.length
         row.length = length
+
+    def _wanted(self, row: RowState) -> tuple[bytes, ...]:
+        """The blocks that the row need not read if others have."""
+        if row.decoding or row.wants_prompt_logprobs:
+            return ()
+        return row.blocks[: (len(row.params.prompt) - 1) // self._limits.prefill_tokens]
 
     def _keep(self, row: RowState) -> None:
         """Let other rows have the block of the prompt that the row has just read, if it read a whole one."""
@@ -165,14 +168,19 @@ class TransformerSampler:
     def _reading(self, rows: Sequence[RowState]) -> list[RowState]:
         """Those that read a piece of their prompt now, by slot."""
         waiting = [row for row in rows if not row.decoding]
-        turns = [Turn(row.read_at, len(self._next_tokens(row))) for row in waiting]
-        chosen = [waiting[i] for i in choose_prompts(turns, self._limits.prefill_tokens)]
+        turns = [Turn(row.read_at, len(self._next_tokens(row)), self._next_block(row)) for row in waiting]
+        budget = prompt_budget(self._limits.prefill_tokens, len(rows))
+        chosen = [waiting[i] for i in choose_prompts(turns, budget, padded=not self.forward.flat)]
         return sorted(chosen, key=lambda row: row.slot)
 
     def _next_tokens(self, row: RowState) -> tuple[int, ...]:
         if row.token is not None:
             return (row.token,)
         return row.params.prompt[row.length : row.length + self._limits.prefill_tokens]
+
+    def _next_block(self, row: RowState) -> bytes | None:
+        wanted, (count, rest) = self._wanted(row), divmod(row.length, self._limits.prefill_tokens)
+        return wanted[count] if not rest and count < len(wanted) else None
 
     def _span(self, row: RowState, guess: tuple[int, ...] = ()) -> Span:
         row.dirty = True  # from here on the row's cells past its length may hold anything

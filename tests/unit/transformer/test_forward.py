@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.families.transformer.forward import SlotForward, Span
+from services.families.transformer.forward import SlotForward, Span, Turn, choose_prompts, prompt_budget
 from tests.checkpoints import ARCHITECTURES
 from tests.unit.transformer.driver import GREEDY, Loaded, load_folder, random_prompts
 
@@ -49,7 +49,7 @@ def test_one_sequence_gives_the_logits_of_padded_batches(folders: Callable[..., 
 
 
 def test_a_model_whose_attention_is_its_own_runs_padded(folders: Callable[..., Path]) -> None:
-    assert {name: load_folder(folders(name)).sampler.forward._flat for name in ARCHITECTURES} == {
+    assert {name: load_folder(folders(name)).sampler.forward.flat for name in ARCHITECTURES} == {
         name: name != "gptj" for name in ARCHITECTURES
     }
 
@@ -72,3 +72,42 @@ def test_rows_that_decode_and_rows_that_read_share_a_forward(
     assert sum(ids.numel() for ids in calls) == 1 + 16, "a token, and a piece of a prompt"
     for state in states:
         loaded.sampler.release(state)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 64), (4, 64), (5, 80), (64, 1024)])
+def test_a_step_reads_more_of_prompts_the_more_rows_share_it(rows: int, tokens: int) -> None:
+    assert prompt_budget(64, rows) == tokens
+
+
+def test_those_that_have_waited_longest_read_first_and_more_join_within_the_budget() -> None:
+    waiting = [Turn(9, 1), Turn(2, 10), Turn(5, 64), Turn(3, 30)]
+    assert choose_prompts(waiting, 64, padded=False) == [1, 3, 0]
+    assert choose_prompts(waiting, 64) == [1, 3], "two pieces of 30, and a third would be another"
+    assert choose_prompts(waiting, 5) == choose_prompts(waiting, 5, padded=False) == [1], "one reads in any case"
+    assert choose_prompts([], 64) == []
+
+
+def test_a_block_that_several_rows_share_is_read_by_one_of_them() -> None:
+    waiting = [Turn(1, 16, b"first"), Turn(0, 16, b"first"), Turn(2, 16, b"second"), Turn(3, 16), Turn(4, 16)]
+    assert choose_prompts(waiting, 64, padded=False) == [1, 2, 3, 4]
+
+
+def test_many_prompts_that_come_at_once_are_read_in_few_steps_beside_those_that_decode(
+    folders: Callable[..., Path],
+) -> None:
+    loaded = load_folder(folders("llama"), max_batch_size=16, prefill_tokens=16)
+    runner = loaded.sampler.start(loaded.row([5, 6], 60, sampling=GREEDY, ignore_eos=True))
+    loaded.sampler.step([runner])
+    readers = [loaded.sampler.start(loaded.row([7 + i] * 32, 4, sampling=GREEDY)) for i in range(15)]
+    reads: list[int] = []
+    while not all(reader.decoding for reader in readers):
+        made, before = runner.generated, sum(reader.length for reader in readers if not reader.decoding)
+        waiting = [reader for reader in readers if not reader.decoding]
+        loaded.sampler.step([runner, *readers])
+        reads.append(sum(reader.length for reader in waiting) - before)
+        assert runner.generated == made + 1
+    assert sum(reads) == 15 * 32
+    assert max(reads) <= prompt_budget(16, 16)
+    assert len(reads) == 2
+    for row in (runner, *readers):
+        loaded.sampler.release(row)

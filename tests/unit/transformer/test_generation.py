@@ -110,28 +110,28 @@ def test_a_prompt_of_two_thousand_tokens_delays_no_running_row(folders: Callable
         llama.sampler.release(row)
 
 
-def test_prompts_take_turns_and_share_pieces_within_the_step_bound(llama: Loaded) -> None:
-    long = llama.sampler.start(llama.row([7] * 100, 4, sampling=GREEDY))
-    short = [llama.sampler.start(llama.row([8, 9, 10], 4, sampling=GREEDY)) for _ in range(6)]
+def test_prompts_take_turns_and_share_steps_within_their_bound(folders: Callable[..., Path]) -> None:
+    llama = load_folder(folders("llama", context=2560), prefill_tokens=64)
+    long = llama.sampler.start(llama.row([7] * 400, 4, sampling=GREEDY))
+    short = [llama.sampler.start(llama.row([8] * 15, 4, sampling=GREEDY)) for _ in range(6)]
     states = [long, *short]
+    llama.sampler.step(states)  # 7 times 16 tokens: a piece of 64, and three prompts of 15
+    assert long.length == 64
+    assert [row.decoding for row in short] == [True] * 3 + [False] * 3
     llama.sampler.step(states)
-    assert long.length == 16
-    assert not any(row.decoding for row in short)
-    llama.sampler.step(states)  # five rows of three tokens fit in sixteen
-    assert [row.decoding for row in short] == [True] * 5 + [False]
-    assert long.length == 16
-    llama.sampler.step(states)
-    assert short[5].decoding
+    assert all(row.decoding for row in short)
+    assert long.length == 128, "there was room for its piece"
     for state in states:
         llama.sampler.release(state)
 
 
-def test_a_stream_of_new_prompts_does_not_starve_one_that_is_half_read(llama: Loaded) -> None:
-    states = [llama.sampler.start(llama.row([7] * 160, 4, sampling=GREEDY))]
+def test_a_stream_of_new_prompts_does_not_starve_one_that_is_half_read(folders: Callable[..., Path]) -> None:
+    llama = load_folder(folders("llama", context=2560), prefill_tokens=64, prefix_cache=False)
+    states = [llama.sampler.start(llama.row([7] * 640, 4, sampling=GREEDY))]
     long = states[0]
     for _ in range(45):  # ten pieces, of which each waits for three newcomers
         while len(states) < 4:
-            states.append(llama.sampler.start(llama.row([8] * 16, 4, sampling=GREEDY)))
+            states.append(llama.sampler.start(llama.row([8] * 64, 4, sampling=GREEDY)))
         llama.sampler.step(states)
         for row in [row for row in states[1:] if row.decoding]:
             states.remove(row)

@@ -152,6 +152,7 @@ class Breaks(SlotForward):
 
     def __init__(self, inner: SlotForward, sound: int) -> None:
         self.inner, self.sound = inner, sound
+        self.flat = inner.flat
 
     def logits(self, decoding: Sequence[Span], reading: Sequence[Span] = ()) -> Tensor:
         logits = self.inner.logits(decoding, reading)
